@@ -1,0 +1,1 @@
+"""Layers, standing resources and Chalice: plan, then execute."""

@@ -1,0 +1,1 @@
+"""LocalStack in host mode, and our plugins for it."""

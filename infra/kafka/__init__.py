@@ -1,0 +1,1 @@
+"""The broker: embedded, or Apache Kafka."""

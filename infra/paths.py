@@ -1,0 +1,18 @@
+"""Where things stand on disk."""
+
+from pathlib import Path
+
+from marquee.settings import StackSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build"
+EMULATOR_ENV = BUILD / "envs" / "emulator"
+RUNTIME_ENV = BUILD / "envs" / "runtime"
+LAYERS = ROOT / "layers"
+LAYER_ZIPS = BUILD / "layers"
+FUNCTIONS = ROOT / "functions"
+
+
+def state_dir(settings: StackSettings) -> Path:
+    """Folder of the running stack's state, logs and scratch data; each stack has its own."""
+    return Path(settings.state_dir).resolve() if settings.state_dir else BUILD / "state"

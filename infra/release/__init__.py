@@ -1,0 +1,1 @@
+"""Versions, aliases, stages: which model gets which traffic."""

@@ -1,0 +1,1 @@
+"""What feeds the topic: the simulator and the replay."""

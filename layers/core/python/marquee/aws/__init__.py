@@ -1,0 +1,1 @@
+"""The edges: the only package that knows AWS, Kafka and Delta Lake."""

@@ -1,0 +1,1 @@
+"""Events to ids, sparse matrices and temporal splits."""

@@ -1,0 +1,100 @@
+"""Every error Marquee raises on purpose. Each names the value met and what would be accepted.
+
+::
+
+    MarqueeError
+    ├── SettingError          an environment variable or option has an unusable value
+    ├── InputError            the caller's request is wrong (HTTP 400): names parameter and accepted range
+    ├── NotFoundError         a named thing does not exist (HTTP 404)
+    │   ├── ModelNotFoundError
+    │   └── DatasetNotFoundError
+    ├── NoModelError          no model is released yet (HTTP 503)
+    ├── CorruptObjectError    bytes on S3 do not match the manifest's SHA-256 or shape
+    ├── TrainingError         the data cannot be trained on (empty, one user, NaN)
+    ├── IngestError
+    │   ├── StaleWriterError  another drain committed these offsets first
+    │   ├── OffsetRegressedError  the topic ends before our committed offset: it was re-created
+    │   └── BrokerError       Kafka did not answer within the time allowed
+    └── StackError            the local stack cannot do what was asked
+        ├── PortBusyError
+        ├── DeployError
+        └── ReleaseError      an alias cannot take the traffic weights asked for
+"""
+
+
+class MarqueeError(Exception):
+    """Root of the tree; the command line prints its message without a traceback and exits 1."""
+
+
+class SettingError(MarqueeError):
+    """A setting has an unusable value."""
+
+
+class InputError(MarqueeError):
+    """The caller's request is wrong.
+
+    Parameters
+    ----------
+    parameter : name of the offending parameter, as the caller wrote it.
+    message : what was met and what would be accepted.
+    """
+
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class NotFoundError(MarqueeError):
+    """A named thing does not exist."""
+
+
+class ModelNotFoundError(NotFoundError):
+    """No manifest stands under the model id, so the model does not exist."""
+
+
+class DatasetNotFoundError(NotFoundError):
+    """No dataset manifest stands under the id."""
+
+
+class NoModelError(MarqueeError):
+    """Nothing has been trained or released yet."""
+
+
+class CorruptObjectError(MarqueeError):
+    """Bytes read do not match what the manifest recorded."""
+
+
+class TrainingError(MarqueeError):
+    """The data cannot be trained on."""
+
+
+class IngestError(MarqueeError):
+    """A drain could not finish; what it committed before stands."""
+
+
+class StaleWriterError(IngestError):
+    """Another drain committed these offsets first; this one's rows were not added."""
+
+
+class OffsetRegressedError(IngestError):
+    """The topic ends before the offset we committed: it was deleted and made again."""
+
+
+class BrokerError(IngestError):
+    """Kafka did not answer within the time allowed."""
+
+
+class StackError(MarqueeError):
+    """The local stack cannot do what was asked."""
+
+
+class PortBusyError(StackError):
+    """A port we need is taken by another process."""
+
+
+class DeployError(StackError):
+    """A deployment step failed."""
+
+
+class ReleaseError(StackError):
+    """An alias cannot take the traffic weights asked for."""

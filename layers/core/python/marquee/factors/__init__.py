@@ -1,0 +1,1 @@
+"""Factor models and what they are measured by."""

@@ -1,0 +1,1 @@
+"""Factors and a user to a ranked list, in NumPy alone."""

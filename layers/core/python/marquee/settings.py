@@ -1,0 +1,133 @@
+"""Settings: frozen dataclasses, and the only module that reads the environment.
+
+Each field carries the name of its environment variable, what it means and its unit in ``metadata``; the
+README's table lists every one of them (a test compares the two). A value out of range is refused with
+:class:`~marquee.errors.SettingError`, which names the variable, the value and what is accepted.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Self
+
+from marquee.errors import SettingError
+
+
+def setting(
+    env: str,
+    doc: str,
+    default: Any,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[Any, ...] = (),
+) -> Any:
+    """Declare a field that is read from the environment variable ``env``."""
+    metadata = {"env": env, "doc": doc, "minimum": minimum, "maximum": maximum, "choices": choices}
+    return field(default=default, metadata=metadata)
+
+
+def _parse(raw: str, kind: type, metadata: Mapping[str, Any]) -> Any:
+    env = metadata["env"]
+    try:
+        value = kind(raw)
+    except ValueError as error:
+        raise SettingError(f"{env}={raw!r} is not a valid {kind.__name__}") from error
+    low, high, choices = metadata["minimum"], metadata["maximum"], metadata["choices"]
+    if choices and value not in choices:
+        raise SettingError(f"{env}={raw!r} is not one of {', '.join(str(choice) for choice in choices)}")
+    if (low is not None and value < low) or (high is not None and value > high):
+        accepted = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise SettingError(f"{env}={raw!r} is out of range: accepted is {accepted}")
+    return value
+
+
+class FromEnvironment:
+    """Mixin that builds a settings dataclass from environment variables."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read every field's variable; unset or empty means the default."""
+        source = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        for item in fields(cls):  # type: ignore[arg-type]
+            raw = source.get(item.metadata["env"], "")
+            if raw != "":
+                kind = type(item.default) if item.default is not MISSING else str
+                values[item.name] = _parse(raw, kind, item.metadata)
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class StorageSettings(FromEnvironment):
+    """Where the lake, the datasets and the models live."""
+
+    bucket: str = setting("MARQUEE_BUCKET", "S3 bucket of lake, datasets, models and layers", "marquee")
+    region: str = setting("AWS_DEFAULT_REGION", "AWS region", "us-east-1")
+    endpoint_url: str = setting("AWS_ENDPOINT_URL", "endpoint of LocalStack; empty means AWS itself", "")
+
+
+@dataclass(frozen=True)
+class KafkaSettings(FromEnvironment):
+    """The broker and the movie log."""
+
+    bootstrap_servers: str = setting(
+        "KAFKA_BOOTSTRAP_SERVERS", "host:port, comma separated; empty starts a local broker", ""
+    )
+    topic: str = setting("KAFKA_TOPIC", "topic of the movie log", "movielog")
+    group: str = setting("KAFKA_GROUP", "consumer group whose offsets show the lag", "marquee-ingest")
+
+
+@dataclass(frozen=True)
+class IngestSettings(FromEnvironment):
+    """The bounds of one drain."""
+
+    rating_scale: int = setting(
+        "RATING_SCALE", "highest rating accepted: ratings are whole numbers from 1", 10, choices=(5, 10)
+    )
+    max_seconds: float = setting(
+        "INGEST_MAX_SECONDS", "a drain starts no new batch after this many seconds", 45.0, minimum=1, maximum=840
+    )
+    batch_messages: int = setting(
+        "INGEST_BATCH_MESSAGES", "messages per commit, at most", 500_000, minimum=1, maximum=5_000_000
+    )
+    batch_bytes: int = setting(
+        "INGEST_BATCH_BYTES", "bytes of message values per commit, at most", 64_000_000, minimum=1_000
+    )
+
+
+@dataclass(frozen=True)
+class RecommendSettings(FromEnvironment):
+    """The API."""
+
+    model_id: str = setting("MODEL_ID", "model a released version serves; empty means the newest one", "")
+    deadline_ms: int = setting(
+        "RECOMMEND_DEADLINE_MS", "answer within this many milliseconds or fall back", 600, minimum=50, maximum=29_000
+    )
+    cache_bytes: int = setting(
+        "RECOMMEND_CACHE_BYTES", "memory for user shards, in bytes", 256_000_000, minimum=1_000_000
+    )
+
+
+@dataclass(frozen=True)
+class MetricsSettings(FromEnvironment):
+    """What metrics and manifests are labelled with."""
+
+    namespace: str = setting("METRICS_NAMESPACE", "CloudWatch namespace of our metrics", "Marquee")
+    code_version: str = setting("CODE_VERSION", "git commit the functions were deployed from", "unknown")
+
+
+@dataclass(frozen=True)
+class StackSettings(FromEnvironment):
+    """The local stack: emulator and broker."""
+
+    port: int = setting(
+        "MARQUEE_PORT", "loopback port of LocalStack; 0 picks a free one", 4566, minimum=0, maximum=65_535
+    )
+    broker: str = setting("KAFKA", "local broker to start", "embedded", choices=("embedded", "apache"))
+    broker_partitions: int = setting(
+        "KAFKA_PARTITIONS", "partitions of a topic the local broker creates", 4, minimum=1, maximum=100
+    )
+    state_dir: str = setting(
+        "MARQUEE_STATE_DIR", "folder of the running stack's state and logs; empty means build/state", ""
+    )
