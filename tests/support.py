@@ -28,6 +28,6 @@ def require_java() -> None:
 def require_movielens() -> Path:
     """The folder of ml-latest-small; MOVIELENS names another one. Not ours to ship, so it may be absent."""
     folder = Path(os.environ.get("MOVIELENS", MOVIELENS))
-    if not (folder / "ratings.csv").exists():
-        pytest.skip(f"MovieLens ml-latest-small is not at {folder}; set MOVIELENS to its folder")
+    present = (folder / "ratings.csv").exists()
+    require(present, f"MovieLens ml-latest-small is not at {folder}; set MOVIELENS to its folder")
     return folder
