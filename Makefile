@@ -40,5 +40,36 @@ $(STAMP)/runtime: infra/emulator/runtime.txt $(STAMP)/bootstrap
 	@$(SYNC) --python build/envs/runtime/bin/python -r infra/emulator/runtime.txt
 	@touch $@
 
+demo: setup  ## the main job, end to end, on this machine (RATINGS=path replays MovieLens)
+	@$(BIN)/marquee demo $(if $(RATINGS),--ratings "$(RATINGS)")
+
+test: setup check  ## lint, types, import contracts, then every test
+	@$(BIN)/pytest tests/unit -q
+	@$(BIN)/pytest tests/integration tests/e2e -q
+
+check: $(STAMP)/project  ## format, lint, types, import contracts
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+fmt: $(STAMP)/project  ## format and mend what ruff can
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+up: setup  ## start LocalStack and Kafka (KAFKA=apache for Apache Kafka)
+	@$(BIN)/marquee up
+
+down:  ## end every process of the stack
+	@if [ -x $(BIN)/marquee ]; then $(BIN)/marquee down; fi
+
+status: $(STAMP)/project  ## URL, versions, models, weights, lag
+	@$(BIN)/marquee status
+
+bench: setup  ## benchmarks, written to build/
+	@$(BIN)/python -m tests.benchmarks
+
+clean: down  ## remove everything `make` made
+	rm -rf .venv build functions/*/.chalice/config.json functions/*/.chalice/deployed functions/*/.chalice/deployments
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
 lock: | $(STAMP)/bootstrap  ## resolve the hash-pinned requirements files anew
 	@bash infra/lock.sh $(UV)

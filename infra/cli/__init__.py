@@ -1,5 +1,40 @@
-"""The `marquee` command."""
+"""The `marquee` command: one module for each group of commands, and errors said in one line."""
+
+import errno
+from typing import Any
 
 import typer
+from botocore.exceptions import BotoCoreError, ClientError
+from click import Context
+from typer.core import TyperGroup
 
-app = typer.Typer(no_args_is_help=True)
+from infra.cli import demo, deploy, pipeline, release, stack, stream
+from marquee.errors import MarqueeError
+
+
+class ClearErrors(TyperGroup):
+    """A command group that prints our errors as one line on stderr and exits 1; a bug still shows its trace."""
+
+    def invoke(self, ctx: Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            message, code = "interrupted", 130
+        except (MarqueeError, BotoCoreError, ClientError) as error:
+            message, code = str(error), 1
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            message, code = f"no space is left on the disk (writing {error.filename or 'a file'})", 1
+        typer.secho(f"marquee: {message}", fg=typer.colors.RED, err=True)
+        raise typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=ClearErrors,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Marquee: a serverless movie recommender, on LocalStack or AWS.",
+)
+for module in (demo, stack, deploy, stream, pipeline, release):
+    module.register(app)

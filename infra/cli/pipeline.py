@@ -1,0 +1,43 @@
+"""`marquee drain`, `snapshot`, `train`: the pipeline's steps by hand."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from infra import aws, pipeline
+from infra.cli.options import Stage, target
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to ``app``."""
+    app.command()(drain)
+    app.command()(snapshot)
+    app.command()(train)
+
+
+def drain(stage: Stage = aws.LOCAL_STAGE) -> None:
+    """Drain the movie log into the lake now, instead of waiting for the minute."""
+    report = pipeline.drain(target(stage).client("lambda"), stage)
+    typer.echo(json.dumps(report, indent=1))
+
+
+def snapshot(stage: Stage = aws.LOCAL_STAGE) -> None:
+    """Freeze what the lake holds as a dataset and print its manifest's head."""
+    manifest = pipeline.snapshot(target(stage).client("lambda"), stage)
+    typer.echo(json.dumps({key: value for key, value in manifest.items() if key != "files"}, indent=1))
+
+
+def train(
+    algorithm: Annotated[str, typer.Option(help="svd or nmf.")] = "svd",
+    dataset: Annotated[str | None, typer.Option(help="Dataset id; the newest when left out.")] = None,
+    objective: Annotated[str | None, typer.Option(help="ranking (the default) or rating.")] = None,
+    stage: Stage = aws.LOCAL_STAGE,
+) -> None:
+    """Train a model in Lambda and print its manifest's head."""
+    request = {"algorithm": algorithm, "dataset_id": dataset, "objective": objective}
+    given = {key: value for key, value in request.items() if value is not None}
+    with Console(stderr=True).status(f"training {algorithm} in Lambda"):
+        manifest = pipeline.train(target(stage).client("lambda"), stage, given)
+    typer.echo(json.dumps({key: value for key, value in manifest.items() if key != "files"}, indent=1))

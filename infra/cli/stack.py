@@ -1,0 +1,48 @@
+"""`marquee up`, `down`, `env`: the local stack."""
+
+import shlex
+import sys
+
+import typer
+from rich.console import Console
+
+from infra import stack
+from marquee.settings import KafkaSettings, StackSettings
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to ``app``."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(env)
+
+
+def up() -> None:
+    """Start LocalStack and a Kafka broker (or use KAFKA_BOOTSTRAP_SERVERS); a running stack is left as it is."""
+    settings = StackSettings.from_env()
+    running = stack.load(settings)
+    if running is None:
+        with (
+            Console(stderr=True).status("starting LocalStack and Kafka"),
+            stack.starting(settings, KafkaSettings.from_env()) as running,
+        ):
+            pass
+    typer.echo(
+        f"LocalStack  {running.endpoint_url}\nKafka       {running.bootstrap_servers} ({running.broker})"
+    )
+    typer.echo('Next: marquee deploy. In a shell of yours: eval "$(marquee env)". To end it: make down')
+
+
+def down() -> None:
+    """End the local stack: every process, and all state, which lives in memory."""
+    with Console(stderr=True).status("ending the stack"):
+        ended = stack.stop(StackSettings.from_env())
+    typer.echo("The stack has ended." if ended else "No stack was running.")
+
+
+def env() -> None:
+    """Print shell commands that point AWS clients and chalice at the stack: eval "$(marquee env)"."""
+    running = stack.require(StackSettings.from_env())
+    variables = {**stack.environment(running), "PATH": f"{shlex.quote(sys.prefix)}/bin:$PATH"}
+    for name, value in variables.items():
+        typer.echo(f'export {name}="{value}"' if name == "PATH" else f"export {name}={shlex.quote(value)}")

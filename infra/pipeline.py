@@ -1,0 +1,34 @@
+"""The steps an operator triggers by hand: drain, snapshot, train. Each is an invoke of a function."""
+
+from collections.abc import Callable
+from typing import Any
+
+from infra import aws
+from marquee.errors import StackError
+
+
+def drain(client: Any, stage: str) -> dict[str, Any]:
+    """One drain of the movie log; its report."""
+    return aws.invoke(client, f"marquee-ingest-{stage}-drain", {})
+
+
+def drain_all(
+    client: Any, stage: str, progress: Callable[[dict[str, Any]], None] = lambda report: None, most: int = 200
+) -> None:
+    """Drain until nothing lags; ``progress`` sees each report."""
+    for _ in range(most):
+        report = drain(client, stage)
+        progress(report)
+        if report["lag"] == 0:
+            return
+    raise StackError(f"the topic still lags after {most} drains: {report['lag']} events")
+
+
+def snapshot(client: Any, stage: str) -> dict[str, Any]:
+    """Freeze a dataset; its manifest."""
+    return aws.invoke(client, f"marquee-ingest-{stage}-snapshot", {})
+
+
+def train(client: Any, stage: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Train one model in Lambda; its manifest."""
+    return aws.invoke(client, f"marquee-train-{stage}-train", request)

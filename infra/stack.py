@@ -1,0 +1,188 @@
+"""The local stack as a whole: start it, find it, end it."""
+
+import errno
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from infra import supervisor
+from infra.emulator import server
+from infra.kafka import apache, embedded
+from infra.paths import state_dir
+from infra.processes import ProcessSpec, free_port, is_alive, require_free
+from marquee.errors import StackError
+from marquee.settings import KafkaSettings, StackSettings, StorageSettings
+
+_START_TIMEOUT_SECONDS = 90.0
+_STOP_TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack, as ``stack.json`` records it."""
+
+    supervisor_pid: int
+    supervisor_started: float
+    endpoint_url: str
+    bootstrap_servers: str
+    broker: str
+
+    def alive(self) -> bool:
+        """Whether its supervisor still runs."""
+        return is_alive(self.supervisor_pid, self.supervisor_started)
+
+
+def environment(stack: Stack) -> dict[str, str]:
+    """The variables that point AWS clients, ``chalice`` and our own commands at ``stack``."""
+    return {
+        "AWS_ENDPOINT_URL": stack.endpoint_url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": StorageSettings().region,
+        "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,
+    }
+
+
+def _record(settings: StackSettings) -> Path:
+    return state_dir(settings) / "stack.json"
+
+
+def load(settings: StackSettings) -> Stack | None:
+    """The running stack, or None when there is none (a record whose process is gone counts as none)."""
+    try:
+        stack = Stack(**json.loads(_record(settings).read_text()))
+    except FileNotFoundError:
+        return None
+    return stack if stack.alive() else None
+
+
+def require(settings: StackSettings) -> Stack:
+    """The running stack; :class:`StackError` when there is none."""
+    stack = load(settings)
+    if stack is None:
+        raise StackError("no stack is running; start one with `make up` (or `marquee up`)")
+    return stack
+
+
+def _broker(settings: StackSettings, kafka: KafkaSettings, state: Path) -> ProcessSpec | None:
+    if kafka.bootstrap_servers:
+        return None
+    if settings.broker == "apache":
+        apache.install()
+        return apache.spec(state, settings.broker_partitions)
+    return embedded.spec(state, settings.broker_partitions)
+
+
+@contextmanager
+def starting(settings: StackSettings, kafka: KafkaSettings) -> Iterator[Stack]:
+    """Start a stack that outlives the ``with`` block only if the block ends without an exception.
+
+    Interrupting or killing this process inside the block ends the stack.
+    """
+    state = state_dir(settings)
+    shutil.rmtree(state, ignore_errors=True)
+    try:
+        state.mkdir(parents=True)
+    except OSError as error:
+        raise _disk_error(error, state) from error
+    port = settings.port or free_port()
+    require_free(port, "MARQUEE_PORT")
+    emulator_spec = server.spec(port, state)
+    broker_spec = _broker(settings, kafka, state)
+    specs_path = state / "members.json"
+    supervisor.write_specs(specs_path, [spec for spec in (emulator_spec, broker_spec) if spec])
+    process = supervisor.start(specs_path, state / "logs" / "supervisor.log")
+    try:
+        stack = _wait_and_record(process, settings, kafka, port, broker_spec)
+        yield stack
+        supervisor.let_go(process)
+    except BaseException:
+        _end(psutil.Process(process.pid) if process.poll() is None else None)
+        process.wait()
+        _record(settings).unlink(missing_ok=True)
+        raise
+
+
+def _wait_and_record(
+    process: subprocess.Popen[bytes],
+    settings: StackSettings,
+    kafka: KafkaSettings,
+    port: int,
+    broker_spec: ProcessSpec | None,
+) -> Stack:
+    state = state_dir(settings)
+    endpoint_url = server.endpoint_url(port)
+
+    def alive() -> bool:
+        return process.poll() is None
+
+    try:
+        bootstrap_servers, broker = kafka.bootstrap_servers, "external"
+        if broker_spec is not None:
+            broker = settings.broker
+            module = apache if broker == "apache" else embedded
+            bootstrap_servers = module.wait_until_ready(state, _START_TIMEOUT_SECONDS, alive)
+        server.wait_until_ready(endpoint_url, _START_TIMEOUT_SECONDS, alive)
+    except StackError as error:
+        raise StackError(f"{error}\n{_last_lines(state / 'logs')}") from error
+    started = psutil.Process(process.pid).create_time()
+    stack = Stack(process.pid, started, endpoint_url, bootstrap_servers, broker)
+    _record(settings).write_text(json.dumps(asdict(stack), indent=1))
+    return stack
+
+
+def _last_lines(logs: Path, lines: int = 5) -> str:
+    """The end of each member's log, which says why it ended."""
+    parts = []
+    for log in sorted(logs.glob("*.log")):
+        tail = log.read_text(errors="replace").splitlines()[-lines:]
+        parts += [f"  {log.name}: {line}" for line in tail]
+    return "\n".join(parts)
+
+
+def _disk_error(error: OSError, folder: Path) -> StackError:
+    if error.errno == errno.ENOSPC:
+        return StackError(f"no space is left on the disk that holds {folder}; free some and try again")
+    return StackError(f"cannot write to {folder}: {error.strerror}")
+
+
+def _end(process: psutil.Process | None) -> None:
+    """End a supervisor and what it started; returns when nothing of it is left."""
+    if process is None:
+        return
+    try:
+        family = [process, *process.children(recursive=True)]
+        process.terminate()
+    except psutil.NoSuchProcess:
+        return
+    _, left = psutil.wait_procs(family, timeout=_STOP_TIMEOUT_SECONDS)
+    for straggler in left:
+        with suppress(psutil.NoSuchProcess):
+            straggler.kill()
+    psutil.wait_procs(left, timeout=5)
+
+
+def stop(settings: StackSettings) -> bool:
+    """End the running stack, returning whether there was one; its state in memory is gone."""
+    stack = load(settings)
+    if stack is not None:
+        _end(psutil.Process(stack.supervisor_pid))
+    _record(settings).unlink(missing_ok=True)
+    return stack is not None
+
+
+def wait_gone(stack: Stack, timeout_seconds: float) -> bool:
+    """Whether ``stack`` ended within the time; for tests of what a crash leaves behind."""
+    deadline = time.monotonic() + timeout_seconds
+    while stack.alive():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
