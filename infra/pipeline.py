@@ -12,9 +12,7 @@ def drain(client: Any, stage: str) -> dict[str, Any]:
     return aws.invoke(client, f"marquee-ingest-{stage}-drain", {})
 
 
-def drain_all(
-    client: Any, stage: str, progress: Callable[[dict[str, Any]], None] = lambda report: None, most: int = 200
-) -> None:
+def drain_all(client: Any, stage: str, progress: Callable[[dict[str, Any]], None], most: int = 200) -> None:
     """Drain until nothing lags; ``progress`` sees each report."""
     for _ in range(most):
         report = drain(client, stage)

@@ -13,7 +13,7 @@ from marquee.errors import MarqueeError
 
 
 class ClearErrors(TyperGroup):
-    """A command group that prints our errors as one line on stderr and exits 1; a bug still shows its trace."""
+    """A group that prints our errors as one line on stderr and exits 1; a bug still shows its trace."""
 
     def invoke(self, ctx: Context) -> Any:
         try:

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def up() -> None:
-    """Start LocalStack and a Kafka broker (or use KAFKA_BOOTSTRAP_SERVERS); a running stack is left as it is."""
+    """Start LocalStack and a broker (or use KAFKA_BOOTSTRAP_SERVERS); a running stack stays as it is."""
     settings = StackSettings.from_env()
     running = stack.load(settings)
     if running is None:
