@@ -104,8 +104,7 @@ def starting(settings: StackSettings, kafka: KafkaSettings) -> Iterator[Stack]:
         yield stack
         supervisor.let_go(process)
     except BaseException:
-        _end(psutil.Process(process.pid) if process.poll() is None else None)
-        process.wait()
+        supervisor.pull(process)
         _record(settings).unlink(missing_ok=True)
         raise
 
@@ -153,10 +152,8 @@ def _disk_error(error: OSError, folder: Path) -> StackError:
     return StackError(f"cannot write to {folder}: {error.strerror}")
 
 
-def _end(process: psutil.Process | None) -> None:
+def _end(process: psutil.Process) -> None:
     """End a supervisor and what it started; returns when nothing of it is left."""
-    if process is None:
-        return
     try:
         family = [process, *process.children(recursive=True)]
         process.terminate()

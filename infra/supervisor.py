@@ -46,11 +46,23 @@ def start(specs_path: Path, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
+# A Popen that is forgotten while its process runs warns; these are meant to run on.
+_let_go: list[subprocess.Popen[bytes]] = []
+
+
 def let_go(supervisor: subprocess.Popen[bytes]) -> None:
     """Let the stack outlive the command that started it."""
     if supervisor.stdin is not None:
         supervisor.stdin.write(b"1")
         supervisor.stdin.close()
+        _let_go.append(supervisor)
+
+
+def pull(supervisor: subprocess.Popen[bytes]) -> None:
+    """Break the leash, which ends the stack, and wait for that."""
+    if supervisor.stdin is not None:
+        supervisor.stdin.close()
+    supervisor.wait()
 
 
 class _TerminatedError(Exception):
