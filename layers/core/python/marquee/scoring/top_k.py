@@ -1,0 +1,122 @@
+"""Exact top-k of ``items @ user``: a dense matrix–vector product, then a selection that costs little.
+
+The selection splits the scores into groups and takes each group's highest. At least k groups then reach the
+k-th highest of those maxima, so at least k scores do: what lies below that bound cannot be among the first k.
+Only the few scores that reach it are sorted.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GROUPS = 512
+"""Groups at least: with many more groups than k, hardly more than k scores reach the bound."""
+
+Rows = NDArray[np.int32]
+Scores = NDArray[np.float32]
+
+
+class TopK:
+    """Ranks all items for one user at a time, reusing its buffers; threads may share it.
+
+    Parameters
+    ----------
+    items : float32, C order, (items, rank). Kept, not copied: the caller must not change it.
+
+    Raises
+    ------
+    ValueError : ``items`` is not such a matrix.
+    """
+
+    def __init__(self, items: NDArray[np.float32]) -> None:
+        if items.ndim != 2 or items.dtype != np.float32 or not items.flags.c_contiguous:
+            raise ValueError(
+                f"items must be a C-ordered float32 matrix, not {items.dtype} of shape {items.shape}"
+            )
+        self._items = items
+        self._free: list[NDArray[np.float32]] = []
+
+    def __call__(
+        self, user: NDArray[np.float32], k: int, excluded: NDArray[np.integer] | Sequence[int] = ()
+    ) -> tuple[Rows, Scores]:
+        """The ``k`` items of highest score that are not excluded, best first.
+
+        Parameters
+        ----------
+        user : float32, (rank,).
+        k : how many, at least 1; with fewer candidates the answer is shorter.
+        excluded : item rows to leave out, in any order, repeats allowed.
+
+        Returns
+        -------
+        rows : int32. Of equal scores the lower row comes first.
+        scores : float32, falling. A score that is NaN or −inf makes its item no candidate.
+
+        Raises
+        ------
+        ValueError : ``k`` is below 1, or ``user`` does not fit the items.
+        IndexError : an excluded row does not exist.
+        """
+        _check_k(k)
+        count, rank = self._items.shape
+        if user.shape != (rank,):
+            raise ValueError(f"user must have shape ({rank},), not {user.shape}")
+        groups = max(_GROUPS, 4 * k)
+        # list.pop and list.append are atomic: two threads never hold the same buffer.
+        padded = self._free.pop() if self._free else np.empty(0, np.float32)
+        size = (count // groups + 1) * groups
+        if len(padded) != size:
+            padded = np.empty(size, np.float32)
+            padded[count:] = -np.inf
+        scores = padded[:count]
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.dot(self._items, user, out=scores)
+        if len(excluded):
+            _refuse_negative(excluded)
+            scores[excluded] = -np.inf
+        answer = _select(padded.reshape(-1, groups), k)
+        self._free.append(padded)
+        return answer
+
+
+def _select(grouped: NDArray[np.float32], k: int) -> tuple[Rows, Scores]:
+    """The first k of ``grouped``, flattened; a group is a column, since maxima down columns vectorise."""
+    maxima = np.fmax.reduce(grouped, axis=0, initial=-np.inf)  # fmax passes NaN by
+    maxima.partition(len(maxima) - k)
+    bound = maxima[len(maxima) - k]
+    scores = grouped.reshape(-1)
+    reaching = np.flatnonzero(scores >= bound if bound > -np.inf else scores > -np.inf)
+    values = scores[reaching]
+    first = np.argsort(-values, kind="stable")[:k]  # stable over rising rows: ties go to the lower row
+    return reaching[first].astype(np.int32), values[first]
+
+
+def take_unseen(ranked: Rows, k: int, excluded: NDArray[np.integer] | Sequence[int] = ()) -> Rows:
+    """The first ``k`` of a ready ranking, such as the cold-start list, that are not excluded.
+
+    Parameters
+    ----------
+    ranked : int32 item rows, best first.
+    k : how many, at least 1; with fewer candidates the answer is shorter.
+    excluded : item rows to leave out.
+
+    Raises
+    ------
+    ValueError : ``k`` is below 1.
+    """
+    _check_k(k)
+    if not len(excluded):
+        return ranked[:k]
+    return ranked[~np.isin(ranked, excluded)][:k]
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+
+
+def _refuse_negative(rows: NDArray[np.integer] | Sequence[int]) -> None:
+    # NumPy would count a negative row from the end and quietly leave out the wrong item.
+    if np.min(rows) < 0:
+        raise IndexError(f"excluded row {np.min(rows)} is below 0")
