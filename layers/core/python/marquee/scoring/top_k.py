@@ -70,11 +70,9 @@ class TopK:
             padded = np.empty(size, np.float32)
             padded[count:] = -np.inf
         scores = padded[:count]
-        with np.errstate(over="ignore", invalid="ignore"):
-            np.dot(self._items, user, out=scores)
+        np.dot(self._items, user, out=scores)
         if len(excluded):
-            _refuse_negative(excluded)
-            scores[excluded] = -np.inf
+            scores[_as_rows(excluded)] = -np.inf
         answer = _select(padded.reshape(-1, groups), k)
         self._free.append(padded)
         return answer
@@ -86,9 +84,9 @@ def _select(grouped: NDArray[np.float32], k: int) -> tuple[Rows, Scores]:
     maxima.partition(len(maxima) - k)
     bound = maxima[len(maxima) - k]
     scores = grouped.reshape(-1)
-    reaching = np.flatnonzero(scores >= bound if bound > -np.inf else scores > -np.inf)
+    reaching = (scores >= bound if bound > -np.inf else scores > -np.inf).nonzero()[0]
     values = scores[reaching]
-    first = np.argsort(-values, kind="stable")[:k]  # stable over rising rows: ties go to the lower row
+    first = (-values).argsort(kind="stable")[:k]  # stable over rising rows: ties go to the lower row
     return reaching[first].astype(np.int32), values[first]
 
 
@@ -116,7 +114,9 @@ def _check_k(k: int) -> None:
         raise ValueError(f"k must be at least 1, not {k}")
 
 
-def _refuse_negative(rows: NDArray[np.integer] | Sequence[int]) -> None:
-    # NumPy would count a negative row from the end and quietly leave out the wrong item.
-    if np.min(rows) < 0:
-        raise IndexError(f"excluded row {np.min(rows)} is below 0")
+def _as_rows(excluded: NDArray[np.integer] | Sequence[int]) -> NDArray[np.intp]:
+    rows = np.asarray(excluded, np.intp)
+    lowest = np.minimum.reduce(rows)
+    if lowest < 0:  # NumPy would count it from the end and quietly leave out the wrong item
+        raise IndexError(f"excluded row {lowest} is below 0")
+    return rows
