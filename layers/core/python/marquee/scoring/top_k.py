@@ -70,7 +70,8 @@ class TopK:
             padded = np.empty(size, np.float32)
             padded[count:] = -np.inf
         scores = padded[:count]
-        np.dot(self._items, user, out=scores)
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.dot(self._items, user, out=scores)
         if len(excluded):
             scores[_as_rows(excluded)] = -np.inf
         answer = _select(padded.reshape(-1, groups), k)
