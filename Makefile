@@ -71,5 +71,9 @@ clean: down  ## remove everything `make` made
 	rm -rf .venv build functions/*/.chalice/config.json functions/*/.chalice/deployed functions/*/.chalice/deployments
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+$(STAMP)/layers: $(shell find layers -type f -not -path '*/__pycache__/*' 2>/dev/null) $(wildcard infra/deploy/*.py) $(STAMP)/project
+	@$(BIN)/marquee layers
+	@touch $@
+
 lock: | $(STAMP)/bootstrap  ## resolve the hash-pinned requirements files anew
 	@bash infra/lock.sh $(UV)
