@@ -1,0 +1,127 @@
+"""`marquee demo`: everything at once, and a summary a person enjoys reading."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from scipy.stats import binomtest
+
+from infra import demo, stack
+from infra.demo import DemoReport
+from infra.paths import BUILD
+from marquee.settings import KafkaSettings, StackSettings
+
+_RESULT = BUILD / "demo.json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command to ``app``."""
+    app.command(name="demo")(run)
+
+
+@contextmanager
+def _step(console: Console, what: str) -> Iterator[None]:
+    began = time.monotonic()
+    with console.status(what):
+        yield
+    console.print(f"  [green]✓[/] {what} [dim]{time.monotonic() - began:.1f} s[/]")
+
+
+def run(
+    ratings: Annotated[
+        Path | None, typer.Option(help="MovieLens folder or ratings file to replay; simulated when left out.")
+    ] = None,
+    events: Annotated[int, typer.Option(min=5_000, help="Events to simulate.")] = demo.EVENTS,
+    output: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = _RESULT,
+) -> None:
+    """Start a clean stack, feed it, train SVD and NMF in Lambda, release them 50/50 and ask for 1,000 lists.
+
+    A stack that is already running is ended first. The new one stays up: `make down` ends it.
+    """
+    console = Console()
+    settings, kafka = StackSettings.from_env(), KafkaSettings.from_env()
+    began = time.monotonic()
+    console.print("[bold]Marquee[/]: Kafka → ingest → S3 → train → release → API, on this machine alone\n")
+    if stack.stop(settings):
+        console.print("  [yellow]•[/] ended the stack that was running")
+    with stack.starting(settings, kafka) as running:
+        job = demo.Demo.on(running, kafka)
+        with _step(console, f"LocalStack and Kafka ({running.broker}) are up"):
+            pass
+        with _step(console, "deploy layers and functions with Chalice"):
+            job.deploy()
+        produced = job.feed(ratings, events)
+        with _step(console, "ingest Lambda drains the topic into Delta tables"):
+            job.ingest()
+        with _step(console, "freeze a dataset; train SVD and NMF in Lambda"):
+            dataset, models = job.train()
+        with _step(console, f"release both behind the alias live, {demo.WEIGHT:.0%} each"):
+            job.release(models)
+        with Progress(
+            TextColumn("  asking the live API"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            console=console,
+            transient=True,
+        ) as progress:
+            task = progress.add_task("requests", total=demo.REQUESTS)
+            report = job.ask(produced, dataset, models, lambda: progress.advance(task))
+        report = demo.timed(report, time.monotonic() - began)
+        demo.write(report, output)
+        _print_summary(console, report, output)
+
+
+def _print_summary(console: Console, report: DemoReport, output: Path) -> None:
+    counts = Table.grid(padding=(0, 2))
+    balance = "exactly" if report.produced == report.stored + report.quarantined else "[red]NOT balanced[/]"
+    counts.add_row("Events", f"{report.produced:,} produced = {report.stored:,} stored", "")
+    counts.add_row("", f"+ {report.quarantined:,} quarantined, {balance}", "")
+    console.print(Panel(counts, title="In", title_align="left"))
+    console.print(Panel(_models_table(report), title="Models, trained in Lambda", title_align="left"))
+    lists = Table.grid(padding=(0, 2))
+    for answer in report.answers:
+        lists.add_row(f"user {answer.user_id}", f"[dim]{answer.model_id}[/]", " · ".join(answer.titles))
+    console.print(Panel(lists, title="Recommendations", title_align="left"))
+    console.print(Panel(_load_table(report), title=f"{report.load.requests:,} requests", title_align="left"))
+    console.print(f"Live URL   {report.api_url}/recommend/1")
+    console.print(f"Figures    {output}")
+    console.print(f"Took       {report.seconds:.0f} s. The stack stays up; [bold]make down[/] ends it.")
+
+
+def _models_table(report: DemoReport) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("model", "seconds", "RMSE", "NDCG@10", "popularity's NDCG@10"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for model in report.models:
+        metrics = model["metrics"]
+        table.add_row(
+            model["model_id"],
+            f"{model['train_seconds']:.1f}",
+            f"{metrics['rmse']:.3f} of 1–{model['rating_scale']}",
+            f"{metrics['ndcg_at_10']:.4f}",
+            f"{metrics['popularity']['ndcg_at_10']:.4f}",
+        )
+    return table
+
+
+def _load_table(report: DemoReport) -> Table:
+    result = report.load
+    table = Table.grid(padding=(0, 2))
+    answered = sum(result.split.values())
+    for version, count in result.split.items():
+        share = binomtest(count, answered).proportion_ci(0.95, method="wilson")
+        table.add_row(
+            f"version {version}",
+            f"{count / answered:.1%} of the traffic, 95% interval {share.low:.1%} to {share.high:.1%}",
+        )
+    table.add_row("latency", f"p50 {result.p50_ms:.0f} ms, p99 {result.p99_ms:.0f} ms")
+    table.add_row("in time", f"{result.within_deadline:.1%} within 600 ms, {result.errors} errors")
+    table.add_row("CloudWatch", f"{report.metric_requests:,} requests counted")
+    return table

@@ -1,0 +1,77 @@
+"""Runs the `marquee` command as a user does, each test on a stack of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from infra.paths import FUNCTIONS
+
+_MARQUEE = Path(sys.executable).parent / "marquee"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever stands in this folder is an end-to-end test."""
+    for item in items:
+        if "tests/e2e" in str(item.path):
+            item.add_marker(pytest.mark.e2e)
+
+
+@dataclass(frozen=True)
+class Command:
+    """The `marquee` command with an environment, a state folder and functions of its own."""
+
+    folder: Path
+    env: dict[str, str]
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start it in a session of its own, so that a signal to its group reaches what a terminal would."""
+        return subprocess.Popen(
+            [_MARQUEE, *arguments],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str) -> str:
+        """Run it to its end and return what it printed; a failure shows all of that."""
+        with self.start(*arguments) as process:
+            output, _ = process.communicate(timeout=280)
+        assert process.returncode == 0, output
+        return output
+
+    def processes_left(self) -> list[str]:
+        """Command lines of whatever still runs and belongs to this test's stack."""
+        return [" ".join(process.cmdline()) for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            places = [*process.cmdline(), *process.environ().values(), process.cwd()]
+        except psutil.Error:
+            return False
+        return process.pid != os.getpid() and any(str(self.folder) in place for place in places)
+
+
+@pytest.fixture
+def marquee(tmp_path: Path) -> Iterator[Command]:
+    functions = tmp_path / "functions"
+    ignore = shutil.ignore_patterns("deployed", "deployments", "__pycache__")
+    shutil.copytree(FUNCTIONS, functions, ignore=ignore)
+    env = {
+        **os.environ,
+        "MARQUEE_PORT": "0",
+        "MARQUEE_STATE_DIR": str(tmp_path / "state"),
+        "MARQUEE_FUNCTIONS_DIR": str(functions),
+    }
+    command = Command(tmp_path, env)
+    yield command
+    command.run("down")
+    assert command.processes_left() == []

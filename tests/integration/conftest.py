@@ -1,0 +1,53 @@
+"""One stack for all integration tests: LocalStack and the embedded broker, on free ports."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from infra import stack
+from infra.aws import Target
+from infra.paths import FUNCTIONS
+from marquee.settings import KafkaSettings, StackSettings, StorageSettings
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """A stack of the tests' own, and where commands find it."""
+
+    settings: StackSettings
+    stack: stack.Stack
+    target: Target
+    storage: StorageSettings
+    kafka: KafkaSettings
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever stands in this folder is an integration test."""
+    for item in items:
+        if "tests/integration" in str(item.path):
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(scope="session")
+def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """Copies the functions, so that the developer's own .chalice folders stay untouched."""
+    folder = tmp_path_factory.mktemp("stack")
+    functions = folder / "functions"
+    shutil.copytree(
+        FUNCTIONS, functions, ignore=shutil.ignore_patterns("deployed", "deployments", "__pycache__")
+    )
+    settings = StackSettings(port=0, state_dir=str(folder / "state"), functions_dir=str(functions))
+    try:
+        with stack.starting(settings, KafkaSettings()) as running:
+            region = StorageSettings().region
+            yield RunningStack(
+                settings=settings,
+                stack=running,
+                target=Target(region, running.endpoint_url, local=True),
+                storage=StorageSettings(endpoint_url=running.endpoint_url),
+                kafka=KafkaSettings(bootstrap_servers=running.bootstrap_servers),
+            )
+    finally:
+        stack.stop(settings)
