@@ -9,6 +9,7 @@
     │   ├── ModelNotFoundError
     │   └── DatasetNotFoundError
     ├── NoModelError          no model is released yet (HTTP 503)
+    ├── StorageError          S3 refused, failed or did not answer in time
     ├── CorruptObjectError    bytes on S3 do not match the manifest's SHA-256 or shape
     ├── TrainingError         the data cannot be trained on (empty, one user, NaN)
     ├── IngestError
@@ -58,6 +59,10 @@ class DatasetNotFoundError(NotFoundError):
 
 class NoModelError(MarqueeError):
     """Nothing has been trained or released yet."""
+
+
+class StorageError(MarqueeError):
+    """S3 refused, failed or did not answer in time; asking again may help."""
 
 
 class CorruptObjectError(MarqueeError):

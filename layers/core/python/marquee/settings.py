@@ -86,7 +86,11 @@ class IngestSettings(FromEnvironment):
         "RATING_SCALE", "highest rating accepted: ratings are whole numbers from 1", 10, choices=(5, 10)
     )
     max_seconds: float = setting(
-        "INGEST_MAX_SECONDS", "a drain starts no new batch after this many seconds", 45.0, minimum=1, maximum=840
+        "INGEST_MAX_SECONDS",
+        "a drain starts no new batch after this many seconds",
+        45.0,
+        minimum=1,
+        maximum=840,
     )
     batch_messages: int = setting(
         "INGEST_BATCH_MESSAGES", "messages per commit, at most", 500_000, minimum=1, maximum=5_000_000
@@ -102,10 +106,27 @@ class RecommendSettings(FromEnvironment):
 
     model_id: str = setting("MODEL_ID", "model a released version serves; empty means the newest one", "")
     deadline_ms: int = setting(
-        "RECOMMEND_DEADLINE_MS", "answer within this many milliseconds or fall back", 600, minimum=50, maximum=29_000
+        "RECOMMEND_DEADLINE_MS",
+        "answer within this many milliseconds or fall back",
+        600,
+        minimum=50,
+        maximum=29_000,
     )
     cache_bytes: int = setting(
         "RECOMMEND_CACHE_BYTES", "memory for user shards, in bytes", 256_000_000, minimum=1_000_000
+    )
+    latest_seconds: float = setting(
+        "RECOMMEND_LATEST_SECONDS",
+        "without MODEL_ID, look for a newer model at most this often, in seconds",
+        5.0,
+        minimum=0,
+        maximum=3_600,
+    )
+    cors_origin: str = setting(
+        "RECOMMEND_CORS_ORIGIN", "origin whose web pages may call the API, or *; empty means none", ""
+    )
+    function_name: str = setting(
+        "AWS_LAMBDA_FUNCTION_NAME", "set by Lambda itself: the model is then loaded at start-up", ""
     )
 
 
