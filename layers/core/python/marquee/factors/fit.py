@@ -1,0 +1,124 @@
+"""The four models, by name: ``svd`` or ``nmf``, fitted for ``ranking`` or for ``rating``."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from marquee.dataset.interactions import Interactions
+from marquee.errors import InputError, TrainingError
+from marquee.factors.model import Factors
+from marquee.factors.preference import preferences
+from marquee.factors.ranking import RankingSettings, fit_ranking
+from marquee.factors.rating import RatingSettings, fit_rating
+from marquee.factors.solve import Side
+
+ALGORITHMS = ("svd", "nmf")
+OBJECTIVES = ("ranking", "rating")
+_STARS = 5.0
+
+DEFAULTS: Mapping[tuple[str, str], RankingSettings | RatingSettings] = {
+    ("svd", "ranking"): RankingSettings(
+        rank=64, epochs=6, unobserved_weight=0.2, regularisation=0.01, frequency_exponent=1.0
+    ),
+    ("nmf", "ranking"): RankingSettings(
+        rank=32, epochs=10, unobserved_weight=0.3, regularisation=0.01, frequency_exponent=1.0
+    ),
+    ("svd", "rating"): RatingSettings(
+        rank=16, epochs=10, regularisation=1.5, frequency_exponent=0.5, bias_regularisation=4.0
+    ),
+    ("nmf", "rating"): RatingSettings(
+        rank=16, epochs=12, regularisation=1.2, frequency_exponent=0.5, bias_regularisation=4.0
+    ),
+}
+"""Chosen on ml-latest-small, on each user's last 20% of ratings before the 20% held out for the test."""
+
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "rank": (1, 512),
+    "epochs": (1, 1000),
+    "unobserved_weight": (1e-6, 100),
+    "regularisation": (1e-6, 1e6),
+    "frequency_exponent": (0, 2),
+    "bias_regularisation": (1e-6, 1e6),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a model besides the data and the seed."""
+
+    algorithm: str
+    objective: str
+    settings: RankingSettings | RatingSettings
+
+    @property
+    def hyperparameters(self) -> dict[str, float]:
+        """Plain data for a manifest."""
+        return asdict(self.settings)
+
+
+def recipe(algorithm: str, objective: str, hyperparameters: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe from names and those hyperparameters that shall differ from :data:`DEFAULTS`.
+
+    Raises
+    ------
+    InputError : an unknown name, or a value out of its range; the message says what is accepted.
+    """
+    if algorithm not in ALGORITHMS:
+        raise InputError("algorithm", f"algorithm {algorithm!r} is unknown: use {' or '.join(ALGORITHMS)}")
+    if objective not in OBJECTIVES:
+        raise InputError("objective", f"objective {objective!r} is unknown: use {' or '.join(OBJECTIVES)}")
+    defaults = DEFAULTS[algorithm, objective]
+    accepted = {item.name: item.type for item in fields(defaults)}
+    values: dict[str, Any] = {}
+    for name, value in (hyperparameters or {}).items():
+        if name not in accepted:
+            raise InputError(name, f"hyperparameter {name!r} is unknown: accepted are {', '.join(accepted)}")
+        values[name] = _checked(name, value, whole=accepted[name] is int)
+    return Recipe(algorithm, objective, replace(defaults, **values))
+
+
+def _checked(name: str, value: object, *, whole: bool) -> float:
+    low, high = _RANGES[name]
+    if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
+        if not whole:
+            return float(value)
+        if value == int(value):
+            return int(value)
+    kind = "a whole number" if whole else "a number"
+    raise InputError(name, f"hyperparameter {name}={value!r} is not {kind} from {low:g} to {high:g}")
+
+
+def fit(interactions: Interactions, made: Recipe, seed: int = 0) -> Factors:
+    """Train. The same interactions, recipe and seed give the same bytes on the same machine.
+
+    Scores of a ``rating`` model are ratings in units of the data's scale; scores of a ``ranking`` model order
+    items and mean nothing else. Users and items without an entry get zeros (and biases of 0).
+
+    Raises
+    ------
+    TrainingError : there is nothing to learn from, or the factors did not stay finite.
+    """
+    nonnegative = made.algorithm == "nmf"
+    if isinstance(made.settings, RankingSettings):
+        if not len(interactions):
+            raise TrainingError("there is no interaction to train on")
+        return fit_ranking(
+            preferences(interactions), interactions.items, made.settings, seed, nonnegative=nonnegative
+        )
+    rated = interactions.select(interactions.rated)
+    if not len(rated):
+        raise TrainingError("there is no rating to train on: the rating objective needs some")
+    stars = rated.rating * np.float32(_STARS / rated.rating_scale)
+    entries = Side(rated.indptr, rated.item, np.ones(len(rated), np.float32), stars)
+    fitted = fit_rating(entries, rated.items, made.settings, seed, nonnegative=nonnegative)
+    return _rescaled(fitted, np.float32(rated.rating_scale / _STARS))
+
+
+def _rescaled(factors: Factors, scale: np.float32) -> Factors:
+    """Multiply every score by ``scale``; the columns of ones stay ones."""
+    user, item = factors.user_factors.copy(), factors.item_factors.copy()
+    user[:, :-1] *= scale
+    item[:, -1] *= scale
+    return Factors(user, item)

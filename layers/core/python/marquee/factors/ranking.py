@@ -1,0 +1,84 @@
+"""Fitting the whole matrix: unobserved cells are weak zeros, so that the inner product ranks.
+
+    L(W, H) = Σ_observed weight·(w_u·h_i − target)²  +  a₀·Σ_all (w_u·h_i)²
+              + λ·Σ_u (n_u + a₀·items)^ν·|w_u|²  +  λ·Σ_i (n_i + a₀·users)^ν·|h_i|²
+
+Hu, Koren & Volinsky 2008, with the frequency-scaled regularisation of Rendle, Krichene, Zhang & Koren 2022.
+The sum over all cells enters each system as one Gram matrix, so cells nobody observed cost nothing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from marquee.factors.model import Factors
+from marquee.factors.solve import Matrix, Side, solve_side, transposed
+from marquee.factors.start import nonnegative_start, truncated_svd
+
+
+@dataclass(frozen=True)
+class RankingSettings:
+    """Hyperparameters, in the symbols of the module's docstring.
+
+    ``unobserved_weight`` is a₀, ``regularisation`` λ, ``frequency_exponent`` ν; ``epochs`` counts passes over
+    both sides.
+    """
+
+    rank: int
+    epochs: int
+    unobserved_weight: float
+    regularisation: float
+    frequency_exponent: float
+
+
+def fit_ranking(
+    entries: Side, items: int, settings: RankingSettings, seed: int, *, nonnegative: bool
+) -> Factors:
+    """Minimise the loss by alternating over users and items, from the truncated SVD of the targets.
+
+    Parameters
+    ----------
+    entries : the observed cells by user row.
+    items : item rows in all.
+    nonnegative : keep every factor at or above zero (NMF) instead of solving freely (iALS).
+    """
+    by_item = transposed(entries, items)
+    user_ridge = _ridge(entries, items, settings)
+    item_ridge = _ridge(by_item, entries.rows, settings)
+    start = _start(entries, items, settings.rank, seed)
+    if nonnegative:
+        start = nonnegative_start(start)
+    user, item = start.user_factors, start.item_factors
+    floor = np.zeros(settings.rank, np.float32) if nonnegative else None
+    for _ in range(settings.epochs):
+        user = solve_side(entries, item, user_ridge, gram=_gram(item, settings), previous=user, floor=floor)
+        item = solve_side(by_item, user, item_ridge, gram=_gram(user, settings), previous=item, floor=floor)
+    return Factors(user, item)
+
+
+def _start(entries: Side, items: int, rank: int, seed: int) -> Factors:
+    cells = (entries.target * np.minimum(entries.weight, 1), entries.index, entries.indptr)
+    return truncated_svd(sparse.csr_array(cells, shape=(entries.rows, items)), rank, seed)
+
+
+def _ridge(side: Side, others: int, settings: RankingSettings) -> Matrix:
+    scale = (side.counts + settings.unobserved_weight * others) ** settings.frequency_exponent
+    column: Matrix = (settings.regularisation * scale).astype(np.float32)[:, None]
+    return np.broadcast_to(column, (side.rows, settings.rank))
+
+
+def _gram(other: Matrix, settings: RankingSettings) -> Matrix:
+    return np.float32(settings.unobserved_weight) * (other.T @ other)
+
+
+def ranking_loss(entries: Side, items: int, settings: RankingSettings, factors: Factors) -> float:
+    """L of the module's docstring, in float64."""
+    user, item = factors.user_factors.astype(float), factors.item_factors.astype(float)
+    rows = np.repeat(np.arange(entries.rows), entries.counts)
+    observed = np.einsum("nd,nd->n", user[rows], item[entries.index])
+    everywhere = settings.unobserved_weight * float(np.sum((user.T @ user) * (item.T @ item)))
+    by_item = transposed(entries, items)
+    penalty = float(np.sum(_ridge(entries, items, settings) * user**2))
+    penalty += float(np.sum(_ridge(by_item, entries.rows, settings) * item**2))
+    return float(np.sum(entries.weight * (observed - entries.target) ** 2)) + everywhere + penalty
