@@ -1,0 +1,133 @@
+"""Reading a frozen dataset from S3: its manifest, its Parquet files, the catalogue."""
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from marquee.aws.bucket import Bucket
+from marquee.dataset.interactions import COLUMNS
+from marquee.errors import CorruptObjectError, DatasetNotFoundError
+
+DATASETS = "datasets"
+MOVIES_KEY = "lake/movies/movies.parquet"
+_FORMAT = 1
+_AHEAD = 4
+"""Files downloaded and decoded before they are asked for: hides the round trips, bounds the memory."""
+
+
+@dataclass(frozen=True)
+class Movie:
+    """What the catalogue says; None or empty where it says nothing."""
+
+    title: str | None
+    year: int | None
+    genres: tuple[str, ...]
+    minutes: int | None
+
+
+class DatasetStore:
+    """Datasets of one bucket."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    def latest_id(self) -> str:
+        """Id of the newest dataset.
+
+        Raises
+        ------
+        DatasetNotFoundError : no dataset has been frozen yet.
+        """
+        payload = self._bucket.get(f"{DATASETS}/latest.json")
+        if payload is None:
+            raise DatasetNotFoundError(f"no dataset in s3://{self._bucket.name}/: freeze one first")
+        try:
+            return str(json.loads(payload)["dataset_id"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptObjectError(
+                f"{DATASETS}/latest.json names no dataset_id: {payload[:80]!r}"
+            ) from error
+
+    def read_manifest(self, dataset_id: str) -> dict[str, Any]:
+        """The dataset's manifest, as ARCHITECTURE.md defines it.
+
+        Raises
+        ------
+        DatasetNotFoundError : there is none under this id.
+        CorruptObjectError : it is not a manifest of a format we know.
+        """
+        key = f"{DATASETS}/{dataset_id}.json"
+        payload = self._bucket.get(key)
+        if payload is None:
+            raise DatasetNotFoundError(f"no dataset {dataset_id!r} in s3://{self._bucket.name}/{DATASETS}/")
+        try:
+            manifest = json.loads(payload)
+            needed = {
+                name: manifest[name]
+                for name in ("format", "files", "rating_scale", "delta_version", "offsets")
+            }
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptObjectError(f"{key} is no dataset manifest: {error!r}") from error
+        if needed["format"] != _FORMAT:
+            raise CorruptObjectError(f"{key} has format {needed['format']!r}: {_FORMAT} is understood")
+        return dict(manifest)
+
+    def tables(self, manifest: Mapping[str, Any]) -> Iterator[pa.Table]:
+        """The dataset's files in the manifest's order, with only the columns that training needs.
+
+        Raises
+        ------
+        DatasetNotFoundError : a file the manifest names is gone.
+        CorruptObjectError : a file is not the Parquet the manifest describes.
+        """
+        return _ahead(self._table, manifest["files"])
+
+    def movies(self) -> dict[str, Movie]:
+        """The catalogue by movie id; empty when the lake has none."""
+        payload = self._bucket.get(MOVIES_KEY)
+        if payload is None:
+            return {}
+        rows = _parquet(MOVIES_KEY, payload, ["movie_id", "title", "year", "genres", "minutes"]).to_pylist()
+        return {
+            row["movie_id"]: Movie(row["title"], row["year"], tuple(row["genres"] or ()), row["minutes"])
+            for row in rows
+        }
+
+    def _table(self, entry: Mapping[str, Any]) -> pa.Table:
+        key = entry["key"]
+        payload = self._bucket.get(key)
+        if payload is None:
+            raise DatasetNotFoundError(f"the dataset names s3://{self._bucket.name}/{key}, which is gone")
+        table = _parquet(key, payload, list(COLUMNS))
+        if table.num_rows != entry["rows"]:
+            raise CorruptObjectError(f"{key} has {table.num_rows} rows, the dataset says {entry['rows']}")
+        return table
+
+
+def _parquet(key: str, payload: bytes, columns: list[str]) -> pa.Table:
+    try:
+        file = pq.ParquetFile(pa.BufferReader(payload))
+        missing = set(columns) - set(file.schema_arrow.names)
+        if missing:
+            raise CorruptObjectError(f"{key} lacks the columns {', '.join(sorted(missing))}")
+        return file.read(columns=columns, use_threads=False)
+    except pa.ArrowException as error:
+        raise CorruptObjectError(f"{key} ({len(payload)} bytes) is not readable Parquet: {error}") from error
+
+
+def _ahead[Given, Made](make: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:
+    """``map`` in threads, in order, never more than :data:`_AHEAD` results ahead."""
+    rest = iter(given)
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        waiting: deque[Future[Made]] = deque(pool.submit(make, one) for one in islice(rest, _AHEAD))
+        while waiting:
+            made = waiting.popleft().result()
+            waiting.extend(pool.submit(make, one) for one in islice(rest, 1))
+            yield made

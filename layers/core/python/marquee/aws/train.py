@@ -1,0 +1,152 @@
+"""Training, from a dataset on S3 to a model on S3."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from marquee.aws.bucket import Bucket
+from marquee.aws.dataset_store import DatasetStore, Movie
+from marquee.aws.emf import emit
+from marquee.aws.model_store import ModelStore
+from marquee.dataset.interactions import Interactions, interactions_of
+from marquee.errors import InputError
+from marquee.factors import layout
+from marquee.factors.cold_start import cold_start_rows
+from marquee.factors.evaluate import evaluate
+from marquee.factors.fit import ALGORITHMS, Recipe, fit, recipe
+from marquee.factors.manifest import FileEntry, Manifest, Shapes
+from marquee.factors.model import Factors
+from marquee.factors.shards import user_shards
+from marquee.settings import MetricsSettings, StorageSettings
+
+_ACCEPTED = ("algorithm", "objective", "hyperparameters", "seed", "dataset_id")
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What to train; no ``dataset_id`` means the newest dataset."""
+
+    recipe: Recipe
+    seed: int
+    dataset_id: str | None
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> "TrainRequest":
+        """Check an invocation's event.
+
+        Raises
+        ------
+        InputError : an unknown key, name or value; the message says what is accepted.
+        """
+        unknown = set(event) - set(_ACCEPTED)
+        if unknown:
+            name = min(unknown)
+            raise InputError(name, f"{name!r} is not understood: accepted are {', '.join(_ACCEPTED)}")
+        if "algorithm" not in event:
+            raise InputError("algorithm", f"algorithm is missing: use {' or '.join(ALGORITHMS)}")
+        hyperparameters = event.get("hyperparameters") or {}
+        if not isinstance(hyperparameters, Mapping):
+            raise InputError("hyperparameters", f"hyperparameters must be an object, not {hyperparameters!r}")
+        seed, dataset_id = event.get("seed", 0), event.get("dataset_id")
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise InputError("seed", f"seed {seed!r} must be a whole number from 0 to {2**32 - 1}")
+        if dataset_id is not None and (not isinstance(dataset_id, str) or not dataset_id):
+            raise InputError("dataset_id", f"dataset_id {dataset_id!r} must be the id of a dataset")
+        made = recipe(event["algorithm"], event.get("objective", "ranking"), hyperparameters)
+        return cls(made, seed, dataset_id)
+
+
+def train(
+    event: Mapping[str, Any], s3: Any, storage: StorageSettings, metrics: MetricsSettings
+) -> dict[str, Any]:
+    """Train what ``event`` asks for, store it, and return the model's manifest as plain data.
+
+    The model served is fitted on the whole dataset; its figures come from a fit on the past alone.
+
+    Raises
+    ------
+    InputError : the event is wrong.
+    DatasetNotFoundError : there is no such dataset.
+    TrainingError : the dataset cannot be trained on.
+    """
+    request = TrainRequest.from_event(event)
+    bucket = Bucket(s3, storage.bucket)
+    datasets = DatasetStore(bucket)
+    dataset_id = request.dataset_id or datasets.latest_id()
+    dataset = datasets.read_manifest(dataset_id)
+    movies = datasets.movies()
+    minutes = {movie_id: movie.minutes for movie_id, movie in movies.items() if movie.minutes}
+    interactions = interactions_of(datasets.tables(dataset), int(dataset["rating_scale"]), minutes)
+
+    started = time.perf_counter()
+    figures = evaluate(interactions, request.recipe, request.seed)
+    evaluated = time.perf_counter()
+    factors = fit(interactions, request.recipe, request.seed)
+    fitted = time.perf_counter()
+
+    shards = layout.choose_user_shards(factors.users, factors.rank, len(interactions))
+
+    def describe(model_id: str, files: dict[str, FileEntry]) -> Manifest:
+        return Manifest(
+            model_id=model_id,
+            algorithm=request.recipe.algorithm,
+            objective=request.recipe.objective,
+            hyperparameters=request.recipe.hyperparameters,
+            seed=request.seed,
+            dataset_id=dataset_id,
+            delta_version=int(dataset["delta_version"]),
+            offsets=dataset["offsets"],
+            created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            code_version=metrics.code_version,
+            rating_scale=interactions.rating_scale,
+            train_seconds=fitted - evaluated,
+            evaluation_seconds=evaluated - started,
+            metrics=figures,
+            shapes=Shapes(factors.users, factors.items, factors.rank),
+            user_shards=shards,
+            files=files,
+        )
+
+    manifest = ModelStore(bucket).write(
+        request.recipe.algorithm, lambda: _files(factors, interactions, movies, shards), describe
+    )
+    _report(manifest, metrics.namespace, fitted - evaluated)
+    return manifest.to_dict()
+
+
+def _files(
+    factors: Factors, interactions: Interactions, movies: Mapping[str, Movie], shards: int
+) -> Iterator[tuple[str, bytes]]:
+    """Every file of the model but the manifest."""
+    yield layout.ITEM_FACTORS, layout.encode_array(factors.item_factors)
+    yield layout.ITEMS, layout.encode_items(_items(interactions, movies))
+    yield layout.COLD_START, layout.encode_array(cold_start_rows(interactions))
+    for shard, users in user_shards(factors, interactions, shards):
+        yield layout.shard_key(shard), layout.encode_shard(users)
+
+
+def _items(interactions: Interactions, movies: Mapping[str, Movie]) -> layout.Items:
+    unknown = Movie(None, None, (), None)
+    known = [movies.get(movie_id, unknown) for movie_id in interactions.item_ids]
+    return layout.Items(
+        ids=interactions.item_ids,
+        titles=[movie.title for movie in known],
+        years=[movie.year for movie in known],
+        genres=[movie.genres for movie in known],
+    )
+
+
+def _report(manifest: Manifest, namespace: str, train_seconds: float) -> None:
+    """EMF metrics of this training, with the algorithm as the one dimension."""
+    figures = manifest.metrics
+    named = {"RMSE": "rmse", "NDCGAt10": "ndcg_at_10", "RecallAt10": "recall_at_10", "Coverage": "coverage"}
+    values = {name: (figures[key], "None") for name, key in named.items() if figures.get(key) is not None}
+    values["TrainSeconds"] = (train_seconds, "Seconds")
+    emit(
+        namespace,
+        {"Algorithm": manifest.algorithm},
+        values,
+        {"model_id": manifest.model_id, "dataset_id": manifest.dataset_id, "objective": manifest.objective},
+    )
