@@ -1,0 +1,56 @@
+"""The function ``marquee-recommend``: wires settings, S3 and the API's answers to Chalice's routes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from chalice import Chalice, CORSConfig, Response
+
+from marquee.aws.http_api import HttpResponse, in_our_shape
+from marquee.aws.model_reader import ModelReader
+from marquee.aws.object_store import S3ObjectStore
+from marquee.aws.recommend_api import RecommendApi
+from marquee.settings import MetricsSettings, RecommendSettings, StorageSettings
+
+settings = RecommendSettings.from_env()
+cors = CORSConfig(allow_origin=settings.cors_origin) if settings.cors_origin else False
+api = RecommendApi(
+    ModelReader(
+        S3ObjectStore(StorageSettings.from_env()),
+        model_id=settings.model_id,
+        cache_bytes=settings.cache_bytes,
+        latest_seconds=settings.latest_seconds,
+    ),
+    deadline_ms=settings.deadline_ms,
+    namespace=MetricsSettings.from_env().namespace,
+)
+if settings.function_name:  # `chalice deploy` imports this file too, where there is nothing to answer
+    api.open()
+
+app = Chalice(app_name="marquee-recommend")
+
+
+def answer(handle: Callable[[Mapping[str, Any], Any], HttpResponse]) -> Response:
+    """Run an answer of ours under Chalice."""
+    response = handle(app.current_request.to_original_event(), app.lambda_context)
+    return Response(body=response.body, headers=dict(response.headers), status_code=response.status)
+
+
+@app.middleware("http")
+def shape_errors(event: Any, get_response: Callable[[Any], Response]) -> Response:
+    """Chalice's own errors in the shape that all others have."""
+    response = get_response(event)
+    request_id = event.context.get("requestId", "") if event else ""
+    response.body = in_our_shape(response.body, request_id)
+    return response
+
+
+@app.route("/recommend/{user_id}", methods=["GET"], cors=cors)
+def recommend(user_id: str) -> Response:  # noqa: ARG001  read from the event, as it arrived
+    """``GET /recommend/{user_id}?k=20``."""
+    return answer(api.recommend)
+
+
+@app.route("/health", methods=["GET"], cors=cors)
+def health() -> Response:
+    """``GET /health``."""
+    return answer(api.health)

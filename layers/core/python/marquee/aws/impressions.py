@@ -1,0 +1,111 @@
+"""One line of log for each request: what was shown to whom, by what, and the metrics of it, together.
+
+The line is an Embedded Metric Format document whose properties are the impression, so that a request costs
+one write and one log event. ``type`` tells the lines apart: ``impression`` for an answered list, ``failure``
+for a request that got none.
+
+Every metric is 0 or 1 for each request, but for the latency: its Sum counts and its Average is the share, so
+that dashboards need no metric math.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from marquee.aws import emf
+from marquee.aws.provenance import Invocation, Provenance
+
+SERVICE = "recommend"
+_DIMENSION_SETS = (("Service",), ("Service", "Version"))
+
+
+def write_impression(
+    namespace: str,
+    invocation: Invocation,
+    provenance: Provenance,
+    *,
+    user_id: int,
+    k: int,
+    items: Sequence[str],
+    latency_ms: float,
+    fallback_reason: str | None = None,
+) -> None:
+    """Log an answered list.
+
+    Parameters
+    ----------
+    items : movie ids as answered, best first.
+    latency_ms : from the event's arrival in the handler to the finished answer.
+    fallback_reason : why the user's own row could not be had; None when it was, or there is none.
+    """
+    properties: dict[str, object] = {
+        "type": "impression",
+        "time": _now(),
+        "request_id": provenance.request_id,
+        "lambda_request_id": invocation.lambda_request_id,
+        "user_id": user_id,
+        "k": k,
+        "items": items,
+        "source": provenance.source,
+        "model_id": provenance.model_id,
+        "dataset_id": provenance.dataset_id,
+        "function_version": provenance.function_version,
+        "alias": provenance.alias,
+        "latency_ms": round(latency_ms, 3),
+    }
+    if fallback_reason is not None:
+        properties["fallback_reason"] = fallback_reason
+    outcome = {
+        "Fallbacks": provenance.source == "fallback",
+        "UnknownUsers": provenance.source == "cold_start",
+    }
+    _emit(namespace, invocation, outcome, latency_ms, properties)
+
+
+def write_failure(
+    namespace: str,
+    invocation: Invocation,
+    *,
+    status: int,
+    code: str,
+    message: str,
+    latency_ms: float,
+    trace: str | None = None,
+) -> None:
+    """Log a request that got no list: ``status``, ``code`` and ``message`` are the answer's."""
+    properties: dict[str, object] = {
+        "type": "failure",
+        "time": _now(),
+        "request_id": invocation.request_id,
+        "lambda_request_id": invocation.lambda_request_id,
+        "status": status,
+        "code": code,
+        "message": message,
+        "function_version": invocation.function_version,
+        "alias": invocation.alias,
+        "latency_ms": round(latency_ms, 3),
+    }
+    if trace is not None:
+        properties["trace"] = trace
+    outcome = {"Errors": status >= 500, "ClientErrors": status < 500}
+    _emit(namespace, invocation, outcome, latency_ms, properties)
+
+
+def _emit(
+    namespace: str,
+    invocation: Invocation,
+    outcome: Mapping[str, bool],
+    latency_ms: float,
+    properties: Mapping[str, object],
+) -> None:
+    counts = ("Errors", "ClientErrors", "Fallbacks", "UnknownUsers")
+    metrics: dict[str, tuple[float, str]] = {
+        name: (int(outcome.get(name, False)), "Count") for name in counts
+    }
+    metrics["Requests"] = (1, "Count")
+    metrics["LatencyMs"] = (latency_ms, "Milliseconds")
+    dimensions = {"Service": SERVICE, "Version": invocation.function_version}
+    emf.emit(namespace, dimensions, metrics, properties, _DIMENSION_SETS)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,194 @@
+"""Models from S3, lazily: what every answer needs at once, a user's row when that user asks."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marquee.aws.background import Background
+from marquee.aws.byte_lru import ByteLru
+from marquee.aws.object_store import ObjectStore
+from marquee.errors import CorruptObjectError, MarqueeError, ModelNotFoundError, NoModelError, NotFoundError
+from marquee.factors import layout
+from marquee.factors.layout import Items, UserShard
+from marquee.factors.manifest import Manifest
+from marquee.scoring.top_k import TopK
+
+MODELS = "models"
+LATEST_KEY = f"{MODELS}/latest.json"
+MANIFEST = "manifest.json"
+_log = logging.getLogger(__name__)
+_OPENING = (MANIFEST, layout.ITEM_FACTORS, layout.ITEMS, layout.COLD_START)
+
+
+def model_key(model_id: str, name: str) -> str:
+    """S3 key of a model's file."""
+    return f"{MODELS}/{model_id}/{name}"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """An opened model: all but the users.
+
+    Parameters
+    ----------
+    manifest : what made it.
+    items : the catalogue, in item row order.
+    top_k : ranks the items for a user's factors.
+    cold_start : int32 item rows, best first: what an unknown user gets.
+    """
+
+    manifest: Manifest
+    items: Items
+    top_k: TopK
+    cold_start: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class User:
+    """A user the model knows: factors float32 (rank,), and the item rows they have seen, int32, rising."""
+
+    factors: NDArray[np.float32]
+    seen: NDArray[np.int32]
+
+
+def open_model(store: ObjectStore, model_id: str) -> Model:
+    """Read manifest, item factors, items and cold-start list, and nothing else; check every hash.
+
+    Raises
+    ------
+    ModelNotFoundError : no manifest stands under ``model_id``.
+    CorruptObjectError : bytes are not what the manifest records.
+    StorageError : S3 failed.
+    """
+    with ThreadPoolExecutor(len(_OPENING)) as pool:  # four round trips in the time of one
+        reads = {name: pool.submit(store.get, model_key(model_id, name)) for name in _OPENING}
+    try:
+        manifest = Manifest.from_json(reads[MANIFEST].result())
+    except NotFoundError as error:
+        raise ModelNotFoundError(f"no model {model_id!r}: it has no manifest") from error
+    try:
+        payloads = {name: manifest.verify(name, reads[name].result()) for name in _OPENING[1:]}
+    except NotFoundError as error:
+        raise CorruptObjectError(f"model {model_id!r} lacks a file of its manifest: {error}") from error
+    factors = layout.decode_item_factors(payloads[layout.ITEM_FACTORS])
+    items = layout.decode_items(payloads[layout.ITEMS])
+    shapes = manifest.shapes
+    if (
+        manifest.model_id != model_id
+        or factors.shape != (shapes.items, shapes.rank)
+        or len(items) != shapes.items
+    ):
+        raise CorruptObjectError(
+            f"model {model_id!r}: its manifest is of {manifest.model_id!r} with {shapes}, its item factors"
+            f" have shape {factors.shape}, and {len(items)} items are listed"
+        )
+    cold_start = layout.decode_cold_start(payloads[layout.COLD_START], items=shapes.items)
+    return Model(manifest, items, TopK(factors), cold_start)
+
+
+class ModelReader:
+    """The model to serve, and its users. Threads may share it.
+
+    Parameters
+    ----------
+    store : where the models are.
+    model_id : the model a released version pins; empty follows ``models/latest.json``.
+    cache_bytes : memory for user shards.
+    latest_seconds : ``models/latest.json`` is read again at most this often.
+    clock : seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        model_id: str = "",
+        cache_bytes: int = 256_000_000,
+        latest_seconds: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._model_id = model_id
+        self._latest_seconds = latest_seconds
+        self._clock = clock
+        self._background = Background()
+        self._shards: ByteLru[tuple[str, int], UserShard] = ByteLru(cache_bytes)
+        self._model: Model | None = None
+        self._look_again_at = 0.0
+
+    def model(self, wait_seconds: float, first_wait_seconds: float) -> Model:
+        """The model to answer with.
+
+        A newer model is waited for no longer than ``wait_seconds``: until it is there, or if it cannot be
+        read, the one that is open serves. With none open there is nothing to answer with, hence the second,
+        longer bound.
+
+        Raises
+        ------
+        NoModelError : there is no model, or it could not be read; the cause says why.
+        """
+        held = self._model
+        if held is not None and (self._model_id or self._clock() < self._look_again_at):
+            return held
+        self._look_again_at = self._clock() + self._latest_seconds
+        try:
+            return self._background.result("model", self._open, wait_seconds if held else first_wait_seconds)
+        except MarqueeError as error:
+            if held is not None:
+                _log.warning("still serving model %s: %s", held.manifest.model_id, error)
+                return held
+            raise NoModelError(f"no model can be served: {error}") from error
+
+    def user(self, model: Model, user_id: int, wait_seconds: float) -> User | None:
+        """The user's row, by one GET of its shard unless that is held; None when the model has no such user.
+
+        Raises
+        ------
+        StorageError : the shard was not there in time, or S3 failed.
+        CorruptObjectError : the shard's bytes are not what the manifest records.
+        """
+        manifest = model.manifest
+        key = (manifest.model_id, layout.shard_of(user_id, manifest.user_shards))
+        shard = self._shards.get(key)
+        if shard is None:
+            name = layout.shard_key(key[1])
+            if name not in manifest.files:
+                return None
+            shard = self._background.result(key, lambda: self._read_shard(manifest, key, name), wait_seconds)
+        row = shard.lookup(user_id)
+        return None if row is None else User(*row)
+
+    def _read_shard(self, manifest: Manifest, key: tuple[str, int], name: str) -> UserShard:
+        try:
+            payload = self._store.get(model_key(manifest.model_id, name))
+        except NotFoundError as error:
+            raise CorruptObjectError(f"model {manifest.model_id!r} lacks {name}") from error
+        shapes = manifest.shapes
+        shard = layout.decode_shard(manifest.verify(name, payload), rank=shapes.rank, items=shapes.items)
+        self._shards.put(key, shard, shard.nbytes)
+        return shard
+
+    def _open(self) -> Model:
+        model_id = self._model_id or self._latest_id()
+        held = self._model
+        if held is None or held.manifest.model_id != model_id:
+            held = self._model = open_model(self._store, model_id)
+        return held
+
+    def _latest_id(self) -> str:
+        try:
+            payload = self._store.get(LATEST_KEY)
+        except NotFoundError as error:
+            raise NoModelError("nothing has been trained yet") from error
+        try:
+            return str(json.loads(payload)["model_id"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptObjectError(
+                f"{LATEST_KEY} must be {{'model_id': …}}, not {payload[:100]!r}"
+            ) from error

@@ -1,0 +1,143 @@
+"""A model in a dictionary, and the Lambda around the recommender, for its tests."""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marquee.aws.model_reader import LATEST_KEY, model_key
+from marquee.errors import NotFoundError
+from marquee.factors import layout
+from marquee.factors.layout import Items, UserShard
+from marquee.factors.manifest import Manifest, Shapes, file_entry
+
+DATA = Path(__file__).parent / "data"
+
+
+class FakeStore:
+    """Objects in a dictionary; remembers what was asked for, and fails or hangs where a test says so."""
+
+    def __init__(self, objects: Mapping[str, bytes] | None = None) -> None:
+        self.objects = dict(objects or {})
+        self.read: list[str] = []
+        self.before: Callable[[str], None] = lambda key: None
+
+    def get(self, key: str) -> bytes:
+        self.read.append(key)
+        self.before(key)
+        if key not in self.objects:
+            raise NotFoundError(f"no object {key!r}")
+        return self.objects[key]
+
+
+class Gate:
+    """Holds reads of keys that contain ``part`` until ``open`` is called."""
+
+    def __init__(self, part: str) -> None:
+        self._part = part
+        self._opened = threading.Event()
+
+    def __call__(self, key: str) -> None:
+        if self._part in key:
+            self._opened.wait(30)
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+@dataclass
+class FakeContext:
+    """What the recommender reads of Lambda's context."""
+
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:marquee-recommend-local:live"
+    function_version: str = "7"
+    aws_request_id: str = "lambda-request-1"
+
+
+def event(name: str = "recommend", **changes: Any) -> dict[str, Any]:
+    """The fixture ``apigateway_<name>.json`` with top-level fields replaced."""
+    loaded: dict[str, Any] = json.loads((DATA / f"apigateway_{name}.json").read_text())
+    return {**loaded, **changes}
+
+
+def request(user_id: object = 7, k: object = None, accept: str | None = None) -> dict[str, Any]:
+    """A request for recommendations as API Gateway passes it on."""
+    query = None if k is None else {"k": [str(k)]}
+    headers = None if accept is None else {"Accept": [accept]}
+    return event(
+        pathParameters={"user_id": str(user_id)},
+        multiValueQueryStringParameters=query,
+        headers=None if accept is None else {"Accept": accept},
+        multiValueHeaders=headers,
+    )
+
+
+def model_objects(
+    *,
+    model_id: str = "svd-000000000001",
+    users: int = 10,
+    items: int = 50,
+    rank: int = 4,
+    shards: int = 3,
+    seed: int = 0,
+) -> dict[str, bytes]:
+    """The objects of a random model: users 1 … ``users``, of whom user u has seen items u … u + 4.
+
+    Item i is called ``movie+i``; odd ones have no title. The cold-start list goes from the last item down.
+    """
+    rng = np.random.default_rng(seed)
+    user_ids = np.arange(1, users + 1, dtype=np.int64)
+    factors = rng.normal(size=(users, rank)).astype(np.float32)
+    catalogue = Items(
+        ids=[f"movie+{row}" for row in range(items)],
+        titles=[None if row % 2 else f"Movie {row}" for row in range(items)],
+        years=[None] * items,
+        genres=[[]] * items,
+    )
+    files = {
+        layout.ITEM_FACTORS: layout.encode_array(rng.normal(size=(items, rank)).astype(np.float32)),
+        layout.ITEMS: layout.encode_items(catalogue),
+        layout.COLD_START: layout.encode_array(np.arange(items - 1, -1, -1, dtype=np.int32)[:1_000]),
+    }
+    for shard in range(shards):
+        mine = user_ids % shards == shard
+        seen = [np.arange(user, user + 5, dtype=np.int32) % items for user in user_ids[mine]]
+        content = UserShard(
+            user_ids=user_ids[mine],
+            factors=factors[mine],
+            seen_indptr=np.arange(len(seen) + 1, dtype=np.int64) * 5,
+            seen_items=np.concatenate([np.sort(rows) for rows in seen] or [np.empty(0, np.int32)]),
+        )
+        files[layout.shard_key(shard)] = layout.encode_shard(content)
+    manifest = Manifest(
+        model_id=model_id,
+        algorithm="svd",
+        objective="ranking",
+        hyperparameters={"rank": rank},
+        seed=seed,
+        dataset_id="ds-3-abcdef01",
+        delta_version=3,
+        offsets={"movielog-0": 100},
+        created_at="2026-11-24T02:00:00Z",
+        code_version="unknown",
+        rating_scale=10,
+        train_seconds=1.0,
+        metrics={},
+        shapes=Shapes(users, items, rank),
+        user_shards=shards,
+        files={name: file_entry(payload) for name, payload in files.items()},
+    )
+    objects = {model_key(model_id, name): payload for name, payload in files.items()}
+    objects[model_key(model_id, "manifest.json")] = manifest.to_json()
+    objects[LATEST_KEY] = json.dumps({"model_id": model_id}).encode()
+    return objects
+
+
+def flip_bit(payload: bytes, at: float = 0.9) -> bytes:
+    """``payload`` with one bit changed, at a share of its length."""
+    index = int(len(payload) * at)
+    return payload[:index] + bytes([payload[index] ^ 1]) + payload[index + 1 :]

@@ -1,0 +1,156 @@
+"""The Chalice app: its routes, its policies, and what importing it costs."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import boto3
+import pytest
+from chalice.test import Client
+from moto import mock_aws
+
+from infra.paths import FUNCTIONS
+from marquee.aws.object_store import S3ObjectStore
+from marquee.errors import NotFoundError, StorageError
+from marquee.settings import StorageSettings
+from tests.unit.recommend_fakes import FakeContext, event, model_objects
+
+FOLDER = FUNCTIONS / "recommend"
+POLICIES = sorted((FOLDER / ".chalice").glob("policy-*.json"))
+
+
+def load_app() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("recommend_app", FOLDER / "app.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def bucket() -> Iterator[object]:
+    with mock_aws():
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket="marquee")
+        yield client
+
+
+@pytest.fixture
+def trained(bucket: object) -> None:
+    for key, payload in model_objects().items():
+        bucket.put_object(Bucket="marquee", Key=key, Body=payload)  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_routes_answer_from_s3() -> None:
+    with Client(load_app().app, stage_name="local", project_dir=str(FOLDER)) as client:
+        text = client.http.get("/recommend/7?k=3")
+        assert (text.status_code, len(text.body.split(b","))) == (200, 3)
+        assert text.headers["Content-Type"].startswith("text/plain")
+        known = client.http.get("/recommend/7?k=3", headers={"Accept": "application/json"})
+        assert ",".join(item["movie_id"] for item in known.json_body["items"]).encode() == text.body
+        assert client.http.get("/recommend/abc").status_code == 400
+        assert client.http.get("/health").json_body["status"] == "ready"
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_real_event_gets_a_response_that_api_gateway_takes() -> None:
+    app = load_app().app
+    for name, content_type in (
+        ("recommend", "text/plain; charset=utf-8"),
+        ("recommend_json", "application/json"),
+        ("test_invoke", "text/plain; charset=utf-8"),
+        ("health", "application/json"),
+    ):
+        response = app(event(name), FakeContext())
+        assert response["statusCode"] == 200
+        assert response["headers"]["Content-Type"] == content_type
+        assert isinstance(response["body"], str) and response["body"]
+        json.dumps(response)
+
+
+@pytest.mark.usefixtures("bucket")
+def test_before_anything_is_trained_the_answer_is_a_503() -> None:
+    response = load_app().app(event(), FakeContext())
+    assert response["statusCode"] == 503
+    assert json.loads(response["body"])["error"]["code"] == "no_model"
+
+
+@pytest.mark.usefixtures("bucket")
+def test_chalices_own_errors_have_our_shape() -> None:
+    wrong = event()
+    wrong["requestContext"]["httpMethod"] = "PUT"
+    response = load_app().app(wrong, FakeContext())
+    assert response["statusCode"] == 405
+    assert json.loads(response["body"])["error"] == {
+        "code": "method_not_allowed",
+        "message": "Unsupported method: PUT",
+        "request_id": wrong["requestContext"]["requestId"],
+    }
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("origin", ["", "https://movies.example"])
+def test_web_pages_of_other_origins_are_allowed_by_setting_only(
+    origin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECOMMEND_CORS_ORIGIN", origin)
+    headers = load_app().app(event(), FakeContext())["headers"]
+    assert headers.get("Access-Control-Allow-Origin", "") == origin
+
+
+@pytest.mark.usefixtures("bucket")
+def test_what_s3_lacks_and_what_s3_refuses_are_told_apart() -> None:
+    store = S3ObjectStore(StorageSettings())
+    with pytest.raises(NotFoundError, match="nothing/here"):
+        store.get("nothing/here")
+    with pytest.raises(StorageError, match="NoSuchBucket"):
+        S3ObjectStore(StorageSettings(bucket="absent")).get("nothing/here")
+
+
+def test_a_store_nobody_listens_for_is_a_storage_error() -> None:
+    store = S3ObjectStore(StorageSettings(endpoint_url="http://127.0.0.1:1"))
+    with pytest.raises(StorageError, match="models/latest"):
+        store.get("models/latest.json")
+
+
+def test_importing_the_app_brings_numpy_and_nothing_heavier() -> None:
+    script = (
+        "import sys, app; app.app({}, None); print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    environ = {
+        "AWS_LAMBDA_FUNCTION_NAME": "marquee-recommend-local",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "PYTHONPATH": str(FOLDER),
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True, timeout=120
+    )
+    loaded = set(run.stdout.splitlines()[-1].split())
+    assert {"numpy", "botocore", "chalice", "marquee"} <= loaded
+    assert not loaded & {"scipy", "pyarrow", "pandas", "deltalake", "confluent_kafka", "moto", "infra"}
+
+
+def test_there_is_a_policy_for_each_stage() -> None:
+    assert [path.name for path in POLICIES] == ["policy-local.json", "policy-prod.json"]
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
+def test_the_function_may_read_models_and_write_its_log_and_nothing_else(path: Path) -> None:
+    statements = json.loads(path.read_text())["Statement"]
+    allowed = {action: statement["Resource"] for statement in statements for action in statement["Action"]}
+    assert {statement["Effect"] for statement in statements} == {"Allow"}
+    assert allowed.keys() == {
+        "s3:GetObject",
+        "logs:CreateLogGroup",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+    }
+    assert all(resource.endswith("/models/*") for resource in allowed["s3:GetObject"])
