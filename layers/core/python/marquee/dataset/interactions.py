@@ -89,7 +89,7 @@ def interactions_of(
 
     Raises
     ------
-    TrainingError : no user watched or rated anything.
+    TrainingError : no user watched or rated anything, or a rating is not finite.
     """
     ids: dict[str, int] = {}
     ratings, watches, lengths = [], [], np.zeros(0, np.int64)
@@ -101,6 +101,8 @@ def interactions_of(
     rated, seen = _last(_concatenate(ratings)), _counted(_concatenate(watches))
     if len(rated["user"]) + len(seen["user"]) == 0:
         raise TrainingError("the dataset holds no rating and no watched minute: there is nothing to train on")
+    if not np.isfinite(rated["value"]).all():
+        raise TrainingError("the dataset holds a rating that is not finite")
     return _joined(rated, seen, _known(lengths, ids, minutes or {}), ids, rating_scale)
 
 
