@@ -5,17 +5,19 @@ from typing import Any
 
 from chalice import Chalice, CORSConfig, Response
 
+from marquee.aws.bucket import Bucket
 from marquee.aws.http_api import HttpResponse, in_our_shape
 from marquee.aws.model_reader import ModelReader
-from marquee.aws.object_store import S3ObjectStore
 from marquee.aws.recommend_api import RecommendApi
+from marquee.aws.s3_client import make_s3_client
 from marquee.settings import MetricsSettings, RecommendSettings, StorageSettings
 
+storage = StorageSettings.from_env()
 settings = RecommendSettings.from_env()
 cors = CORSConfig(allow_origin=settings.cors_origin) if settings.cors_origin else False
 api = RecommendApi(
     ModelReader(
-        S3ObjectStore(StorageSettings.from_env()),
+        Bucket(make_s3_client(storage), storage.bucket),
         model_id=settings.model_id,
         cache_bytes=settings.cache_bytes,
         latest_seconds=settings.latest_seconds,

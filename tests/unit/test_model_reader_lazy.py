@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from marquee.aws.background import Background
 from marquee.aws.byte_lru import ByteLru
 from marquee.aws.model_reader import LATEST_KEY, Model, ModelReader, model_key, open_model
-from marquee.errors import CorruptObjectError, ModelNotFoundError, NoModelError, NotFoundError, StorageError
+from marquee.errors import CorruptObjectError, ModelNotFoundError, NoModelError, StorageError
 from marquee.factors.layout import decode_shard
 from tests.unit.recommend_fakes import FakeStore, Gate, flip_bit, model_objects
 
@@ -230,9 +230,9 @@ def test_those_who_ask_for_the_same_key_share_one_load() -> None:
 
 def test_what_a_load_raises_reaches_who_asked() -> None:
     def fail() -> None:
-        raise NotFoundError("gone")
+        raise CorruptObjectError("gone")
 
-    with pytest.raises(NotFoundError, match="gone"):
+    with pytest.raises(CorruptObjectError, match="gone"):
         Background().result("key", fail, PATIENT)
 
 

@@ -14,8 +14,7 @@ from chalice.test import Client
 from moto import mock_aws
 
 from infra.paths import FUNCTIONS
-from marquee.aws.object_store import S3ObjectStore
-from marquee.errors import NotFoundError, StorageError
+from marquee.aws.s3_client import make_s3_client
 from marquee.settings import StorageSettings
 from tests.unit.recommend_fakes import FakeContext, event, model_objects
 
@@ -103,19 +102,17 @@ def test_web_pages_of_other_origins_are_allowed_by_setting_only(
     assert headers.get("Access-Control-Allow-Origin", "") == origin
 
 
-@pytest.mark.usefixtures("bucket")
-def test_what_s3_lacks_and_what_s3_refuses_are_told_apart() -> None:
-    store = S3ObjectStore(StorageSettings())
-    with pytest.raises(NotFoundError, match="nothing/here"):
-        store.get("nothing/here")
-    with pytest.raises(StorageError, match="NoSuchBucket"):
-        S3ObjectStore(StorageSettings(bucket="absent")).get("nothing/here")
+def test_a_store_nobody_listens_for_is_a_503_and_not_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    response = load_app().app(event(), FakeContext())
+    assert response["statusCode"] == 503
+    assert "127.0.0.1" not in response["body"]
 
 
-def test_a_store_nobody_listens_for_is_a_storage_error() -> None:
-    store = S3ObjectStore(StorageSettings(endpoint_url="http://127.0.0.1:1"))
-    with pytest.raises(StorageError, match="models/latest"):
-        store.get("models/latest.json")
+def test_the_client_gives_up_soon_enough_for_lambdas_start_up() -> None:
+    config = make_s3_client(StorageSettings()).meta.config
+    waits = config.connect_timeout + config.read_timeout
+    assert waits * config.retries["total_max_attempts"] < 10
 
 
 def test_importing_the_app_brings_numpy_and_nothing_heavier() -> None:

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marquee.aws.background import Background
 from marquee.aws.byte_lru import ByteLru
-from marquee.aws.object_store import ObjectStore
-from marquee.errors import CorruptObjectError, MarqueeError, ModelNotFoundError, NoModelError, NotFoundError
+from marquee.errors import CorruptObjectError, MarqueeError, ModelNotFoundError, NoModelError
 from marquee.factors import layout
 from marquee.factors.layout import Items, UserShard
 from marquee.factors.manifest import Manifest
@@ -24,6 +24,14 @@ LATEST_KEY = f"{MODELS}/latest.json"
 MANIFEST = "manifest.json"
 _log = logging.getLogger(__name__)
 _OPENING = (MANIFEST, layout.ITEM_FACTORS, layout.ITEMS, layout.COLD_START)
+
+
+class ObjectStore(Protocol):
+    """Where models are read from: :class:`~marquee.aws.bucket.Bucket`, or a dictionary in tests."""
+
+    def get(self, key: str) -> bytes | None:
+        """The object's bytes; None when there is none. Raises StorageError when the store fails."""
+        ...
 
 
 def model_key(model_id: str, name: str) -> str:
@@ -68,14 +76,11 @@ def open_model(store: ObjectStore, model_id: str) -> Model:
     """
     with ThreadPoolExecutor(len(_OPENING)) as pool:  # four round trips in the time of one
         reads = {name: pool.submit(store.get, model_key(model_id, name)) for name in _OPENING}
-    try:
-        manifest = Manifest.from_json(reads[MANIFEST].result())
-    except NotFoundError as error:
-        raise ModelNotFoundError(f"no model {model_id!r}: it has no manifest") from error
-    try:
-        payloads = {name: manifest.verify(name, reads[name].result()) for name in _OPENING[1:]}
-    except NotFoundError as error:
-        raise CorruptObjectError(f"model {model_id!r} lacks a file of its manifest: {error}") from error
+    recorded = reads[MANIFEST].result()
+    if recorded is None:
+        raise ModelNotFoundError(f"no model {model_id!r}: it has no manifest")
+    manifest = Manifest.from_json(recorded)
+    payloads = {name: _verified(manifest, name, reads[name].result()) for name in _OPENING[1:]}
     factors = layout.decode_item_factors(payloads[layout.ITEM_FACTORS])
     items = layout.decode_items(payloads[layout.ITEMS])
     shapes = manifest.shapes
@@ -90,6 +95,12 @@ def open_model(store: ObjectStore, model_id: str) -> Model:
         )
     cold_start = layout.decode_cold_start(payloads[layout.COLD_START], items=shapes.items)
     return Model(manifest, items, TopK(factors), cold_start)
+
+
+def _verified(manifest: Manifest, name: str, payload: bytes | None) -> bytes:
+    if payload is None:
+        raise CorruptObjectError(f"model {manifest.model_id!r} lacks {name}, which its manifest records")
+    return manifest.verify(name, payload)
 
 
 class ModelReader:
@@ -165,12 +176,8 @@ class ModelReader:
         return None if row is None else User(*row)
 
     def _read_shard(self, manifest: Manifest, key: tuple[str, int], name: str) -> UserShard:
-        try:
-            payload = self._store.get(model_key(manifest.model_id, name))
-        except NotFoundError as error:
-            raise CorruptObjectError(f"model {manifest.model_id!r} lacks {name}") from error
-        shapes = manifest.shapes
-        shard = layout.decode_shard(manifest.verify(name, payload), rank=shapes.rank, items=shapes.items)
+        payload = _verified(manifest, name, self._store.get(model_key(manifest.model_id, name)))
+        shard = layout.decode_shard(payload, rank=manifest.shapes.rank, items=manifest.shapes.items)
         self._shards.put(key, shard, shard.nbytes)
         return shard
 
@@ -182,10 +189,9 @@ class ModelReader:
         return held
 
     def _latest_id(self) -> str:
-        try:
-            payload = self._store.get(LATEST_KEY)
-        except NotFoundError as error:
-            raise NoModelError("nothing has been trained yet") from error
+        payload = self._store.get(LATEST_KEY)
+        if payload is None:
+            raise NoModelError("nothing has been trained yet")
         try:
             return str(json.loads(payload)["model_id"])
         except (ValueError, KeyError, TypeError) as error:
