@@ -16,3 +16,8 @@ FUNCTIONS = ROOT / "functions"
 def state_dir(settings: StackSettings) -> Path:
     """Folder of the running stack's state, logs and scratch data; each stack has its own."""
     return Path(settings.state_dir).resolve() if settings.state_dir else BUILD / "state"
+
+
+def functions_dir(settings: StackSettings) -> Path:
+    """Folder of the Chalice apps; a second stack needs a copy, since chalice keeps its state beside the app."""
+    return Path(settings.functions_dir).resolve() if settings.functions_dir else FUNCTIONS

@@ -33,5 +33,5 @@ def _too_large(function: str, total: int, layers: Sequence[BuiltLayer]) -> str:
     return (
         f"{function} unpacks to {total:,} bytes with its layers; Lambda accepts {MAX_UNZIPPED_BYTES:,}, "
         f"so {total - MAX_UNZIPPED_BYTES:,} must go.\nLayers: {sizes}.\n"
-        f"The ten largest files of layer {worst.name} (layers/{worst.name}/layer.toml leaves files out):\n{files}"
+        f"Layer {worst.name}'s ten largest files (layers/{worst.name}/layer.toml says what to drop):\n{files}"
     )

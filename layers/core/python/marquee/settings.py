@@ -152,3 +152,8 @@ class StackSettings(FromEnvironment):
     state_dir: str = setting(
         "MARQUEE_STATE_DIR", "folder of the running stack's state and logs; empty means build/state", ""
     )
+    functions_dir: str = setting(
+        "MARQUEE_FUNCTIONS_DIR",
+        "folder of the Chalice apps and their .chalice state; empty means functions/",
+        "",
+    )

@@ -1,0 +1,69 @@
+"""Reading what exists, so that a plan can be made of it. Nothing here changes anything."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from infra.deploy.plan import Observed
+from infra.deploy.resources import APPS, LAYER_PREFIX, Standing, function_names
+
+FINGERPRINT_TAG = "marquee-fingerprint"
+"""Set on each function after a deployment; a plain ``chalice deploy`` takes it off again."""
+_ABSENT = {"404", "NoSuchBucket", "NoSuchPublicAccessBlockConfiguration", "ResourceNotFoundException"}
+
+
+def observe(client: Callable[[str], Any], wanted: Standing, stage: str) -> Observed:
+    """The state of ``wanted`` and of the apps; ``client`` makes a boto3 client of a service's name."""
+    s3, functions = client("s3"), client("lambda")
+    exists = _found(lambda: s3.head_bucket(Bucket=wanted.bucket)) is not None
+    return Observed(
+        bucket_exists=exists,
+        public_access_blocked=exists and _public_access_blocked(s3, wanted.bucket),
+        retention=_retention(client("logs")),
+        layers=_layers(functions, [layer.name for layer in wanted.layers]),
+        fingerprints={app: _fingerprint(functions, app, stage) for app in APPS},
+    )
+
+
+def _found(call: Callable[[], Any]) -> Any | None:
+    """The answer of ``call``, or None when what it asks for does not exist."""
+    try:
+        return call()
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _ABSENT:
+            return None
+        raise
+
+
+def _public_access_blocked(s3: Any, bucket: str) -> bool:
+    answer = _found(lambda: s3.get_public_access_block(Bucket=bucket))
+    return answer is not None and all(answer["PublicAccessBlockConfiguration"].values())
+
+
+def _retention(logs: Any) -> dict[str, int | None]:
+    pages = logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix="/aws/lambda/marquee-")
+    return {
+        group["logGroupName"]: group.get("retentionInDays") for page in pages for group in page["logGroups"]
+    }
+
+
+def _layers(functions: Any, names: list[str]) -> dict[str, tuple[str, str]]:
+    newest = {}
+    for name in names:
+        versions = functions.list_layer_versions(LayerName=LAYER_PREFIX + name, MaxItems=1)["LayerVersions"]
+        if versions:
+            arn = versions[0]["LayerVersionArn"]
+            content = functions.get_layer_version_by_arn(Arn=arn)["Content"]
+            newest[name] = (arn, content["CodeSha256"])
+    return newest
+
+
+def _fingerprint(functions: Any, app: str, stage: str) -> str | None:
+    """What all functions of ``app`` say they were deployed as; None when they differ or one is absent."""
+    said: set[str | None] = set()
+    for name in function_names(app, stage):
+        found: Mapping[str, Any] | None = _found(partial(functions.get_function, FunctionName=name))
+        said.add(found.get("Tags", {}).get(FINGERPRINT_TAG) if found else None)
+    return said.pop() if len(said) == 1 else None

@@ -1,0 +1,52 @@
+"""What stands around the functions, declared as data: the bucket, log groups, layers, and who uses which."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from infra.deploy.layers import BuiltLayer
+
+APPS = ("ingest", "train", "recommend")
+FUNCTION_LAYERS: Mapping[str, tuple[str, ...]] = {
+    "ingest": ("core", "lake", "kafka"),
+    "train": ("core", "numpy", "scipy", "arrow"),
+    "recommend": ("core", "numpy"),
+}
+_HANDLERS: Mapping[str, tuple[str, ...]] = {
+    "ingest": ("-drain", "-snapshot"),
+    "train": ("-train",),
+    "recommend": ("",),
+}
+_RETENTION_DAYS: Mapping[str, int] = {"local": 1, "prod": 30}
+_DEFAULT_RETENTION_DAYS = 30
+LAYER_PREFIX = "marquee-"
+
+
+@dataclass(frozen=True)
+class LogGroup:
+    """Where a function's lines go; they are deleted after ``retention_days``."""
+
+    name: str
+    retention_days: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The resources that a stage wants to exist, whatever exists now."""
+
+    region: str
+    bucket: str
+    log_groups: tuple[LogGroup, ...]
+    layers: tuple[BuiltLayer, ...]
+
+
+def function_names(app: str, stage: str) -> tuple[str, ...]:
+    """The Lambda functions that ``app`` deploys, by the names chalice gives them."""
+    return tuple(f"marquee-{app}-{stage}{handler}" for handler in _HANDLERS[app])
+
+
+def standing(stage: str, region: str, bucket: str, layers: Mapping[str, BuiltLayer]) -> Standing:
+    """The standing resources of ``stage``."""
+    days = _RETENTION_DAYS.get(stage, _DEFAULT_RETENTION_DAYS)
+    names = [name for app in APPS for name in function_names(app, stage)]
+    groups = tuple(LogGroup(f"/aws/lambda/{name}", days) for name in names)
+    return Standing(region, bucket, groups, tuple(layers.values()))

@@ -1,0 +1,177 @@
+"""Carrying out release plans. Changes to the function and to ``live`` name the revision that they expect."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from infra.aws import Target
+from infra.release import gateway, models, state
+from infra.release.plan import (
+    NEW,
+    DeployLiveStage,
+    GrantApi,
+    Plan,
+    PointAlias,
+    PublishVersion,
+    plan_release,
+    plan_rollback,
+    plan_shift,
+)
+from infra.release.variants import LIVE, MODEL_VARIABLE, ReleaseState, function_name
+from marquee.errors import ReleaseError
+
+_WAIT_SECONDS = 120.0
+_POLL_SECONDS_LOCAL, _POLL_SECONDS_AWS = 0.05, 1.0
+
+
+@dataclass(frozen=True)
+class Releaser:
+    """Releases of one stage's recommend function. Every method returns the plan it carried out.
+
+    With ``dry_run`` the plan is made and returned, and nothing is changed.
+    """
+
+    target: Target
+    stage: str
+    bucket: str
+    dry_run: bool = False
+    progress: Callable[[str], None] = lambda _: None
+
+    def release(self, model_id: str, weight: float = 1.0) -> Plan:
+        """Serve ``model_id`` to the share ``weight`` of live requests, as ``plan_release`` says.
+
+        Raises :class:`ModelNotFoundError` when the model has no manifest.
+        """
+        models.require_model(self.target.client("s3"), self.bucket, model_id)
+        return self._carry_out(lambda present: plan_release(present, model_id, weight))
+
+    def shift(self, weight: float) -> Plan:
+        """Give the candidate the share ``weight``: 1 promotes it, 0 ends the split without it."""
+        return self._carry_out(lambda present: plan_shift(present, weight))
+
+    def rollback(self) -> Plan:
+        """Drop the candidate, or without one return to the version that was live before."""
+        return self._carry_out(plan_rollback)
+
+    def _carry_out(self, make: Callable[[ReleaseState], Plan]) -> Plan:
+        functions, rest = self.target.client("lambda"), self.target.client("apigateway")
+        name = function_name(self.stage)
+        present = state.read_state(functions, rest, name)
+        plan = make(present)
+        if not self.dry_run:
+            try:
+                self._execute(plan, present, functions, rest)
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "PreconditionFailedException":
+                    raise
+                raise ReleaseError(f"{name} was changed by somebody else meanwhile; try again") from error
+        return plan
+
+    def _execute(self, plan: Plan, present: ReleaseState, functions: Any, rest: Any) -> None:
+        name, numbers = function_name(self.stage), dict[str, str]()
+        for step in plan.steps:
+            self.progress(str(step))
+            match step:
+                case PublishVersion(model_id):
+                    numbers[NEW] = publish(functions, name, model_id, self._poll_seconds)
+                case PointAlias(alias, version, candidate):
+                    numbered = replace(
+                        step,
+                        version=numbers.get(version, version),
+                        candidate=numbers.get(candidate, candidate),
+                    )
+                    revision = present.live_revision if alias == LIVE else None
+                    point_alias(functions, name, numbered, revision, recreate=self.target.local)
+                case GrantApi():
+                    grant(functions, rest, name)
+                case DeployLiveStage(definition):
+                    gateway.deploy_live(rest, state.find_api(functions, rest, name), definition)
+
+    @property
+    def _poll_seconds(self) -> float:
+        return _POLL_SECONDS_LOCAL if self.target.local else _POLL_SECONDS_AWS
+
+
+def publish(functions: Any, name: str, model_id: str, poll_seconds: float) -> str:
+    """Publish a version of ``name`` that pins ``model_id``; ``$LATEST`` pins none after. Returns its number.
+
+    ``$LATEST`` pins no model even when an earlier run was killed half-way: restoring takes the variable out.
+    """
+    _set_model(functions, name, model_id, poll_seconds)
+    try:
+        latest = functions.get_function_configuration(FunctionName=name)
+        version = functions.publish_version(
+            FunctionName=name,
+            CodeSha256=latest["CodeSha256"],
+            RevisionId=latest["RevisionId"],
+            Description=f"model {model_id}",
+        )["Version"]
+        _wait(functions, "function_active_v2", poll_seconds, FunctionName=name, Qualifier=version)
+    finally:
+        _set_model(functions, name, None, poll_seconds)
+    return str(version)
+
+
+def point_alias(
+    functions: Any, name: str, step: PointAlias, revision: str | None = None, *, recreate: bool = False
+) -> None:
+    """Make the alias name what ``step`` says; ``revision`` is the alias's present one, None to accept any.
+
+    LocalStack 4.14 answers InternalError to weights for an alias that exists; with ``recreate`` the alias is
+    then made anew, without itself for a moment.
+    """
+    weights = {step.candidate: step.weight} if step.candidate else {}
+    wanted = {
+        "FunctionName": name,
+        "Name": step.alias,
+        "FunctionVersion": step.version,
+        "RoutingConfig": {"AdditionalVersionWeights": weights},
+    }
+    try:
+        functions.update_alias(**wanted, **({"RevisionId": revision} if revision else {}))
+    except functions.exceptions.ResourceNotFoundException:
+        functions.create_alias(**wanted)
+    except ClientError as error:
+        if not recreate or error.response["Error"]["Code"] != "InternalError":
+            raise
+        functions.delete_alias(FunctionName=name, Name=step.alias)
+        functions.create_alias(**wanted)
+
+
+def grant(functions: Any, rest: Any, name: str) -> None:
+    """Let the API in front of ``name`` invoke the alias ``live``; chalice grants it the function alone."""
+    api_id = state.find_api(functions, rest, name)
+    arn = functions.get_function_configuration(FunctionName=name)["FunctionArn"]
+    partition, region, account = arn.split(":")[1], arn.split(":")[3], arn.split(":")[4]
+    with suppress(functions.exceptions.ResourceConflictException):  # granted meanwhile
+        functions.add_permission(
+            FunctionName=name,
+            Qualifier=LIVE,
+            StatementId=state.statement_id(api_id),
+            Action="lambda:InvokeFunction",
+            Principal="apigateway.amazonaws.com",
+            SourceArn=f"arn:{partition}:execute-api:{region}:{account}:{api_id}/*",
+        )
+
+
+def _set_model(functions: Any, name: str, model_id: str | None, poll_seconds: float) -> None:
+    """Set ``MODEL_ID`` of ``$LATEST``, or take it out for None."""
+    latest = functions.get_function_configuration(FunctionName=name)
+    variables = dict(latest.get("Environment", {}).get("Variables", {}))
+    if variables.get(MODEL_VARIABLE) == model_id:
+        return
+    variables.pop(MODEL_VARIABLE, None)
+    if model_id is not None:
+        variables[MODEL_VARIABLE] = model_id
+    functions.update_function_configuration(
+        FunctionName=name, Environment={"Variables": variables}, RevisionId=latest["RevisionId"]
+    )
+    _wait(functions, "function_updated_v2", poll_seconds, FunctionName=name)
+
+
+def _wait(functions: Any, waiter: str, poll_seconds: float, **what: str) -> None:
+    attempts = round(_WAIT_SECONDS / poll_seconds)
+    functions.get_waiter(waiter).wait(**what, WaiterConfig={"Delay": poll_seconds, "MaxAttempts": attempts})
