@@ -150,4 +150,7 @@ def test_the_function_may_read_models_and_write_its_log_and_nothing_else(path: P
         "logs:CreateLogStream",
         "logs:PutLogEvents",
     }
-    assert all(resource.endswith("/models/*") for resource in allowed["s3:GetObject"])
+    assert allowed["s3:GetObject"] == ["arn:aws:s3:::${MARQUEE_BUCKET}/models/*"]
+    for action, resources in allowed.items():
+        if action.startswith("logs:"):
+            assert resources == ["arn:aws:logs:*:*:log-group:/aws/lambda/marquee-recommend-${STAGE}:*"]
