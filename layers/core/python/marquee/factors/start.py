@@ -1,7 +1,6 @@
-"""Where alternating minimisation starts: the truncated SVD of the preference matrix, or small noise."""
+"""Where alternating minimisation starts: the truncated SVD."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from marquee.factors.model import Factors
@@ -43,10 +42,3 @@ def nonnegative_start(svd: Factors) -> Factors:
     first = norms[0][0] * norms[0][1] >= norms[1][0] * norms[1][1]
     sides = [np.where(first, halves[0][side], halves[1][side]) for side in (0, 1)]
     return Factors(*(np.maximum(side, 0.01 * side.mean() + 1e-6) for side in sides))
-
-
-def small_noise(rows: int, rank: int, seed: int) -> NDArray[np.float32]:
-    """Normal noise of standard deviation 0.1/√rank, (rows, rank)."""
-    noise = np.random.default_rng(seed).standard_normal((rows, rank), dtype=np.float32)
-    noise *= np.float32(0.1 / np.sqrt(max(rank, 1)))
-    return noise

@@ -1,0 +1,194 @@
+"""What every factor model must do, on data whose answer is obvious."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from marquee.dataset.interactions import Interactions
+from marquee.errors import InputError, TrainingError
+from marquee.factors.fit import ALGORITHMS, OBJECTIVES, Recipe, fit, recipe
+from marquee.factors.model import Factors
+from marquee.factors.preference import preferences
+from marquee.factors.ranking import RankingSettings, fit_ranking, ranking_loss
+from marquee.factors.rating import RatingSettings, fit_rating, rating_loss
+from marquee.factors.solve import Side
+from tests.unit.interactions import blocks, interactions, rate, rated, watch
+
+KINDS = [(algorithm, objective) for algorithm in ALGORITHMS for objective in OBJECTIVES]
+every_kind = pytest.mark.parametrize(("algorithm", "objective"), KINDS)
+
+
+def small(algorithm: str, objective: str, **changes: float) -> Recipe:
+    gentle = {"regularisation": 0.1} if objective == "rating" else {"regularisation": 1e-3}
+    return recipe(algorithm, objective, {"rank": 2, **gentle, **changes})
+
+
+def scores(factors: Factors) -> np.ndarray:
+    return factors.user_factors @ factors.item_factors.T
+
+
+@every_kind
+def test_a_hidden_movie_of_the_users_taste_comes_before_those_of_the_other(
+    algorithm: str, objective: str
+) -> None:
+    matrix = blocks(24, 12)
+    found = scores(fit(rated(matrix), small(algorithm, objective)))
+    for user, row in enumerate(found):
+        other = row[np.arange(12) % 2 != user % 2]
+        assert (row[np.isnan(matrix[user])] > other.max()).all()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("scale", [5, 10])
+def test_rating_models_answer_in_units_of_the_scale(algorithm: str, scale: int) -> None:
+    matrix = blocks(24, 12, loved=0.9 * scale, loathed=0.4 * scale)
+    found = scores(fit(rated(matrix, scale), small(algorithm, "rating", regularisation=0.01)))
+    known = ~np.isnan(matrix)
+    assert np.abs(found - matrix)[known].max() < 0.06 * scale
+
+
+def settings_and_loss(
+    algorithm: str, objective: str, data: Interactions, epochs: int
+) -> tuple[Factors, Callable[[Factors], float]]:
+    settings = replace(small(algorithm, objective).settings, epochs=epochs)
+    nonnegative = algorithm == "nmf"
+    if isinstance(settings, RankingSettings):
+        entries = preferences(data)
+        fitted = fit_ranking(entries, data.items, settings, 0, nonnegative=nonnegative)
+        return fitted, lambda factors: ranking_loss(entries, data.items, settings, factors)
+    assert isinstance(settings, RatingSettings)
+    entries = Side(data.indptr, data.item, np.ones(len(data), np.float32), data.rating)
+    fitted = fit_rating(entries, data.items, settings, 0, nonnegative=nonnegative)
+    return fitted, lambda factors: rating_loss(entries, data.items, settings, factors)
+
+
+@every_kind
+def test_the_loss_never_rises(algorithm: str, objective: str) -> None:
+    noise = np.random.default_rng(3).integers(1, 11, (30, 20)).astype(float)
+    noise[np.random.default_rng(4).random((30, 20)) < 0.5] = np.nan
+    data = rated(noise)
+    losses = []
+    for epochs in range(1, 8):
+        fitted, loss = settings_and_loss(algorithm, objective, data, epochs)
+        losses.append(loss(fitted))
+    assert (np.diff(losses) <= 1e-5 * losses[0]).all(), losses
+    assert losses[-1] < losses[0]
+
+
+@every_kind
+def test_no_small_step_from_the_end_of_training_lowers_the_loss(algorithm: str, objective: str) -> None:
+    noise = np.random.default_rng(5).integers(1, 11, (12, 9)).astype(float)
+    data = rated(noise)
+    fitted, loss = settings_and_loss(algorithm, objective, data, 400)
+    best = loss(fitted)
+    random = np.random.default_rng(6)
+    free = slice(None, -2) if objective == "rating" else slice(None)
+    for _ in range(50):
+        moved = [matrix.copy() for matrix in (fitted.user_factors, fitted.item_factors)]
+        for matrix in moved:
+            matrix[:, free] += random.normal(0, 1e-2, matrix[:, free].shape)
+            if algorithm == "nmf":
+                matrix[:, free] = np.maximum(matrix[:, free], 0)
+        assert loss(Factors(*moved)) > best * (1 - 1e-6)
+
+
+@every_kind
+def test_the_order_of_users_and_movies_does_not_matter(algorithm: str, objective: str) -> None:
+    random = np.random.default_rng(8)
+    taste, kind = random.normal(size=(30, 2)) * [3, 1.5], random.normal(size=(20, 2))
+    matrix = np.clip(np.round(6 + taste @ kind.T), 1, 10)
+    users, movies = random.permutation(30), random.permutation(20)
+    made = small(algorithm, objective, epochs=60)
+    straight = scores(fit(rated(matrix), made))
+    shuffled = scores(fit(rated(matrix[users][:, movies]), made))
+    np.testing.assert_allclose(shuffled, straight[users][:, movies], rtol=0.02, atol=0.02)
+
+
+@every_kind
+def test_a_seed_gives_the_same_bytes(algorithm: str, objective: str) -> None:
+    data = rated(blocks())
+    first, second = (fit(data, small(algorithm, objective), seed=7) for _ in range(2))
+    assert first.user_factors.tobytes() == second.user_factors.tobytes()
+    assert first.item_factors.tobytes() == second.item_factors.tobytes()
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_nmf_has_no_negative_factor_besides_biases(objective: str) -> None:
+    fitted = fit(rated(blocks()), small("nmf", objective))
+    kept = slice(None, -2) if objective == "rating" else slice(None)
+    assert (fitted.user_factors[:, kept] >= 0).all()
+    assert (fitted.item_factors[:, kept] >= 0).all()
+
+
+@every_kind
+@pytest.mark.parametrize(
+    "events",
+    [
+        [rate(1, "a", 8)],
+        [rate(1, "a", 8), rate(1, "b", 2)],
+        [rate(1, "a", 8), rate(2, "a", 1)],
+        [rate(user, movie, 5) for user in (1, 2, 3) for movie in "abc"],
+        [rate(user, movie, 1) for user in (1, 2, 3) for movie in "abc"],
+    ],
+    ids=["one entry", "one user", "one movie", "all ratings equal", "all ratings lowest"],
+)
+def test_degenerate_data_gives_a_finite_model(algorithm: str, objective: str, events: list) -> None:
+    data = interactions(events)
+    fitted = fit(data, recipe(algorithm, objective))
+    assert (fitted.users, fitted.items) == (data.users, data.items)
+    if objective == "rating":
+        at = scores(fitted)[data.user, data.item]
+        spread = data.rating.max() - data.rating.min()
+        assert np.abs(at - data.rating).max() <= spread / 2 + 0.2
+    else:
+        assert (scores(fitted)[data.user, data.item] > 0).any()
+
+
+@every_kind
+def test_no_data_is_an_error(algorithm: str, objective: str) -> None:
+    data = interactions([rate(1, "a", 8)])
+    with pytest.raises(TrainingError, match="train on"):
+        fit(data.select(np.zeros(1, bool)), recipe(algorithm, objective))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_watching_alone_trains_a_ranking_and_no_rating(algorithm: str) -> None:
+    data = interactions(
+        [watch(user, movie, minute) for user in (1, 2) for movie in "ab" for minute in range(3)]
+    )
+    assert fit(data, recipe(algorithm, "ranking")).users == 2
+    with pytest.raises(TrainingError, match="no rating"):
+        fit(data, recipe(algorithm, "rating"))
+
+
+def test_a_user_who_liked_nothing_is_known_by_what_they_disliked_least() -> None:
+    data = interactions(
+        [rate(1, "a", 9), rate(1, "b", 2), rate(2, "b", 5), rate(2, "c", 1), watch(3, "c", 0)]
+    )
+    found = preferences(data)
+    assert found.index.tolist() == [0, 1, 2]
+    assert found.indptr.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parameter", "accepted"),
+    [
+        (("als", "ranking"), "algorithm", "svd or nmf"),
+        (("svd", "order"), "objective", "ranking or rating"),
+        (("svd", "ranking", {"depth": 3}), "depth", "rank, epochs"),
+        (("svd", "ranking", {"bias_regularisation": 3}), "bias_regularisation", "unobserved_weight"),
+        (("svd", "ranking", {"rank": 0}), "rank", "from 1 to 512"),
+        (("svd", "ranking", {"rank": 2.5}), "rank", "whole number"),
+        (("svd", "ranking", {"rank": True}), "rank", "whole number"),
+        (("nmf", "rating", {"regularisation": "1"}), "regularisation", "a number"),
+        (("nmf", "rating", {"regularisation": float("nan")}), "regularisation", "a number"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_what_is_accepted(
+    arguments: tuple, parameter: str, accepted: str
+) -> None:
+    with pytest.raises(InputError, match=accepted) as refusal:
+        recipe(*arguments)
+    assert refusal.value.parameter == parameter

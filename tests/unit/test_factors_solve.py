@@ -1,0 +1,106 @@
+"""One half-step against dense linear algebra, and the start against LAPACK."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from scipy.optimize import nnls
+
+from marquee.factors import solve
+from marquee.factors.solve import Side, groups, solve_side, transposed
+from marquee.factors.start import nonnegative_start, truncated_svd
+
+
+def random_side(seed: int, rows: int = 9, columns: int = 30) -> tuple[Side, np.ndarray, np.ndarray]:
+    """A side and the same as dense weights and targets."""
+    random = np.random.default_rng(seed)
+    present = random.random((rows, columns)) < random.random((rows, 1))
+    present[0] = False
+    weight = np.where(present, random.random((rows, columns)) + 0.1, 0).astype(np.float32)
+    target = np.where(present, random.normal(size=(rows, columns)), 0).astype(np.float32)
+    indptr = np.concatenate([[0], present.sum(axis=1).cumsum()]).astype(np.int64)
+    return (
+        Side(indptr, np.nonzero(present)[1].astype(np.int32), weight[present], target[present]),
+        weight,
+        target,
+    )
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([1, 4_000, 10**7]))
+def test_every_row_is_the_ridge_regression_of_its_entries(seed: int, chunk_bytes: int) -> None:
+    side, weight, target = random_side(seed)
+    random = np.random.default_rng(seed + 1)
+    other = random.normal(size=(30, 4)).astype(np.float32)
+    gram = (other.T @ other).astype(np.float32)
+    ridge = random.uniform(0.5, 2, (9, 4)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(solve, "CHUNK_BYTES", chunk_bytes)
+        found = solve_side(side, other, ridge, gram=gram)
+    for row in range(9):
+        left = other.T @ np.diag(weight[row]) @ other + gram + np.diag(ridge[row])
+        expected = np.linalg.solve(left, other.T @ (weight[row] * target[row]))
+        np.testing.assert_allclose(found[row], expected, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6))
+def test_coordinate_descent_ends_at_the_nonnegative_least_squares_solution(seed: int) -> None:
+    side, weight, target = random_side(seed)
+    other = np.random.default_rng(seed).normal(size=(30, 4)).astype(np.float32)
+    ridge = np.ones((9, 4), np.float32)
+    found = solve_side(
+        side, other, ridge, previous=np.ones((9, 4), np.float32), floor=np.zeros(4, np.float32), sweeps=500
+    )
+    for row in range(1, 9):
+        root = np.sqrt(weight[row])[:, None]
+        expected, _ = nnls(
+            np.vstack([root * other, np.eye(4)]), np.concatenate([root[:, 0] * target[row], np.zeros(4)])
+        )
+        np.testing.assert_allclose(found[row], expected, atol=1e-3)
+
+
+@given(st.lists(st.integers(0, 3_000), max_size=40), st.sampled_from([1, 10_000, 10**7]))
+def test_groups_hold_every_row_with_entries_once_and_stay_small(lengths: list[int], limit: int) -> None:
+    counts = np.array(lengths, np.int64)
+    found = list(groups(counts, 8, limit))
+    together = np.concatenate(found) if found else np.zeros(0, int)
+    assert sorted(together.tolist()) == np.flatnonzero(counts).tolist()
+    for rows in found:
+        assert len(rows) == 1 or 4 * 8 * len(rows) * counts[rows].max() <= limit
+        assert counts[rows].max() <= max(1.25 * counts[rows].min(), counts[rows].min() + 4)
+
+
+@given(st.integers(0, 10**6))
+def test_transposing_keeps_every_entry(seed: int) -> None:
+    side, weight, target = random_side(seed)
+    turned = transposed(side, 30)
+    rows = np.repeat(np.arange(30), turned.counts)
+    np.testing.assert_array_equal(turned.weight, weight[turned.index, rows])
+    np.testing.assert_array_equal(turned.target, target[turned.index, rows])
+    assert len(rows) == len(side.index)
+
+
+def test_the_start_is_the_truncated_svd() -> None:
+    random = np.random.default_rng(0)
+    low_rank = random.normal(size=(40, 5)) @ random.normal(size=(5, 25))
+    dense = (low_rank + 0.01 * random.normal(size=(40, 25))).astype(np.float32)
+    found = truncated_svd(sparse.csr_array(dense), 5, seed=1)
+    left, values, right = np.linalg.svd(dense, full_matrices=False)
+    expected = (left[:, :5] * values[:5]) @ right[:5]
+    np.testing.assert_allclose(found.user_factors @ found.item_factors.T, expected, atol=1e-3)
+    assert (found.item_factors.sum(axis=0) >= 0).all()
+
+
+def test_a_rank_beyond_the_data_gives_columns_of_zeros() -> None:
+    found = truncated_svd(sparse.csr_array(np.ones((3, 2), np.float32)), 5, seed=1)
+    assert found.rank == 5
+    np.testing.assert_allclose(found.user_factors @ found.item_factors.T, np.ones((3, 2)), atol=1e-5)
+    assert not found.user_factors[:, 2:].any()
+
+
+def test_the_nonnegative_start_has_no_zero_to_be_stuck_at() -> None:
+    start = nonnegative_start(truncated_svd(sparse.csr_array(np.eye(6, dtype=np.float32)), 3, seed=1))
+    assert (start.user_factors > 0).all()
+    assert (start.item_factors > 0).all()
