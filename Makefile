@@ -27,11 +27,12 @@ $(STAMP)/project: requirements.txt pyproject.toml $(STAMP)/bootstrap
 	@$(UV) pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .
 	@touch $@
 
-$(STAMP)/emulator: infra/emulator/requirements.txt $(shell find infra/emulator/plugin -type f -not -path '*/__pycache__/*' 2>/dev/null) $(STAMP)/bootstrap
+$(STAMP)/emulator: infra/emulator/requirements.txt $(shell find infra/emulator/plugin -type f -not -path '*/__pycache__/*' 2>/dev/null) $(STAMP)/project
 	@echo "Installing LocalStack into build/envs/emulator"
 	@test -x build/envs/emulator/bin/python || $(UV) venv --quiet --python $(BIN)/python build/envs/emulator
 	@$(SYNC) --python build/envs/emulator/bin/python -r infra/emulator/requirements.txt
-	@$(UV) pip install --quiet --python build/envs/emulator/bin/python --no-deps --reinstall ./infra/emulator/plugin
+	@$(UV) build --quiet --wheel --no-build-isolation --python $(BIN)/python -o build/plugin infra/emulator/plugin
+	@$(UV) pip install --quiet --python build/envs/emulator/bin/python --no-deps --reinstall build/plugin/*.whl
 	@touch $@
 
 $(STAMP)/runtime: infra/emulator/runtime.txt $(STAMP)/bootstrap
