@@ -14,28 +14,33 @@ _SOURCE_ARN = re.compile(r"^arn:[^:]+:execute-api:[^:]+:\d+:([a-z0-9]+)/")
 def find_api(functions: Any, gateway: Any, function_name: str) -> str | None:
     """The id of the REST API that may invoke ``function_name``; None when there is none.
 
-    The name of the API will not do: every stage of an app in an account has an API of that same name.
+    The name of the API will not do: every stage of an app in an account has an API of that same name. Of
+    several (chalice makes another one when it has lost its record), the one that serves live traffic counts.
     ``functions`` and ``gateway`` are boto3 clients of Lambda and API Gateway.
     """
     try:
         policy = json.loads(functions.get_policy(FunctionName=function_name)["Policy"])
     except functions.exceptions.ResourceNotFoundException:
         return None
-    for statement in policy["Statement"]:
-        conditions = statement.get("Condition", {}).values()
-        arns = [
-            arn
-            for condition in conditions
-            for key, arn in condition.items()
-            if key.lower() == "aws:sourcearn"
-        ]
-        for match in filter(None, map(_SOURCE_ARN.match, arns)):
-            try:
-                gateway.get_rest_api(restApiId=match[1])
-            except gateway.exceptions.NotFoundException:
-                continue
-            return match[1]
-    return None
+    arns = [
+        arn
+        for statement in policy["Statement"]
+        for condition in statement.get("Condition", {}).values()
+        for key, arn in condition.items()
+        if key.lower() == "aws:sourcearn"
+    ]
+    stages = {match[1]: _stages(gateway, match[1]) for match in filter(None, map(_SOURCE_ARN.match, arns))}
+    existing = [api_id for api_id, names in stages.items() if names is not None]
+    live = [api_id for api_id in existing if LIVE_STAGE in (stages[api_id] or ())]
+    return next(iter(live or reversed(existing)), None)
+
+
+def _stages(gateway: Any, api_id: str) -> list[str] | None:
+    """The names of the API's stages; None when there is no such API."""
+    try:
+        return [stage["stageName"] for stage in gateway.get_stages(restApiId=api_id)["item"]]
+    except gateway.exceptions.NotFoundException:
+        return None
 
 
 def url(target: Target, api_id: str, stage: str) -> str:

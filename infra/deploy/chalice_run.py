@@ -59,7 +59,7 @@ def forget_if_gone(folder: Path, stage: str, clients: Callable[[str], Any]) -> b
     An emulator forgets everything when it ends, while the record stays on disk. ``clients`` makes a
     boto3 client of a service's name.
     """
-    path = folder / ".chalice" / "deployed" / f"{stage}.json"
+    path = _record(folder, stage)
     try:
         resources = json.loads(path.read_text())["resources"]
     except (FileNotFoundError, json.JSONDecodeError, KeyError):
@@ -68,6 +68,22 @@ def forget_if_gone(folder: Path, stage: str, clients: Callable[[str], Any]) -> b
         return False
     path.unlink()
     return True
+
+
+def adopt(folder: Path, stage: str, api_id: str) -> None:
+    """Where chalice has no record of a deployment, tell it of the API there is: it would make a second one.
+
+    So a fresh clone deploys to the same URL. Functions and roles it finds by their names.
+    """
+    path = _record(folder, stage)
+    if not path.exists():
+        api = {"name": "rest_api", "resource_type": "rest_api", "rest_api_id": api_id}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"resources": [api], "schema_version": "2.0", "backend": "api"}, indent=2))
+
+
+def _record(folder: Path, stage: str) -> Path:
+    return folder / ".chalice" / "deployed" / f"{stage}.json"
 
 
 def _exists(resource: dict[str, str], clients: Callable[[str], Any]) -> bool:

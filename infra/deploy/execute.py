@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.aws import Target
-from infra.deploy import apps, chalice_run
+from infra.deploy import api, apps, chalice_run
 from infra.deploy.layers import RUNTIME
 from infra.deploy.observe import FINGERPRINT_TAG
 from infra.deploy.plan import (
@@ -98,10 +98,13 @@ class Executor:
         folder = self.functions_dir / action.app
         arns = {name: layer_arns[name] for name in FUNCTION_LAYERS[action.app]}
         apps.write_config(folder, action.stage, self.values, arns)
+        functions, names = self.target.client("lambda"), function_names(action.app, action.stage)
         chalice_run.forget_if_gone(folder, action.stage, self.target.client)
+        api_id = api.find_api(functions, self.target.client("apigateway"), names[0])
+        if api_id is not None:
+            chalice_run.adopt(folder, action.stage, api_id)
         chalice_run.deploy(folder, action.stage, self.target)
-        functions = self.target.client("lambda")
-        for name in function_names(action.app, action.stage):
+        for name in names:
             arn = functions.get_function(FunctionName=name)["Configuration"]["FunctionArn"]
             functions.tag_resource(Resource=arn, Tags={FINGERPRINT_TAG: action.fingerprint})
         self.progress(f"deployed {action.app}")

@@ -54,9 +54,9 @@ def _layers(functions: Any, names: list[str]) -> dict[str, tuple[str, str]]:
     for name in names:
         versions = functions.list_layer_versions(LayerName=LAYER_PREFIX + name, MaxItems=1)["LayerVersions"]
         if versions:
-            arn = versions[0]["LayerVersionArn"]
-            content = functions.get_layer_version_by_arn(Arn=arn)["Content"]
-            newest[name] = (arn, content["CodeSha256"])
+            number = versions[0]["Version"]
+            layer = functions.get_layer_version(LayerName=LAYER_PREFIX + name, VersionNumber=number)
+            newest[name] = (layer["LayerVersionArn"], layer["Content"]["CodeSha256"])
     return newest
 
 

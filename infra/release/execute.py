@@ -106,7 +106,7 @@ def publish(functions: Any, name: str, model_id: str, poll_seconds: float) -> st
         version = functions.publish_version(
             FunctionName=name,
             CodeSha256=latest["CodeSha256"],
-            RevisionId=latest["RevisionId"],
+            **_expecting(latest),
             Description=f"model {model_id}",
         )["Version"]
         _wait(functions, "function_active_v2", poll_seconds, FunctionName=name, Qualifier=version)
@@ -131,7 +131,7 @@ def point_alias(
         "RoutingConfig": {"AdditionalVersionWeights": weights},
     }
     try:
-        functions.update_alias(**wanted, **({"RevisionId": revision} if revision else {}))
+        functions.update_alias(**wanted, **_expecting({"RevisionId": revision} if revision else {}))
     except functions.exceptions.ResourceNotFoundException:
         functions.create_alias(**wanted)
     except ClientError as error:
@@ -167,9 +167,14 @@ def _set_model(functions: Any, name: str, model_id: str | None, poll_seconds: fl
     if model_id is not None:
         variables[MODEL_VARIABLE] = model_id
     functions.update_function_configuration(
-        FunctionName=name, Environment={"Variables": variables}, RevisionId=latest["RevisionId"]
+        FunctionName=name, Environment={"Variables": variables}, **_expecting(latest)
     )
     _wait(functions, "function_updated_v2", poll_seconds, FunctionName=name)
+
+
+def _expecting(configuration: dict[str, Any]) -> dict[str, str]:
+    """The argument that makes a change fail when ``configuration`` is no longer what it changes."""
+    return {key: configuration[key] for key in ("RevisionId",) if key in configuration}
 
 
 def _wait(functions: Any, waiter: str, poll_seconds: float, **what: str) -> None:

@@ -11,6 +11,10 @@ from marquee.errors import ReleaseError
 
 _ALIAS_SUFFIX = ":${stageVariables.alias}"
 _DESCRIPTION = "marquee definition "
+_COPIED = (
+    *("type", "credentials", "requestParameters", "requestTemplates", "passthroughBehavior"),
+    *("contentHandling", "timeoutInMillis", "cacheKeyParameters"),
+)
 _UNSTABLE = {"cacheNamespace", "cacheKeyParameters", "integrationResponses"}
 
 
@@ -67,13 +71,15 @@ def deploy_live(gateway: Any, api_id: str, name: str) -> None:
 
 
 def _set_target(gateway: Any, api_id: str, method: dict[str, Any], *, qualified: bool) -> None:
-    plain = _plain(method["methodIntegration"]["uri"])
-    uri = re.sub(r"/invocations$", f"{_ALIAS_SUFFIX}/invocations", plain) if qualified else plain
-    gateway.update_integration(
+    integration = method["methodIntegration"]
+    plain = _plain(integration["uri"])
+    gateway.put_integration(
         restApiId=api_id,
         resourceId=method["resource_id"],
         httpMethod=method["httpMethod"],
-        patchOperations=[{"op": "replace", "path": "/uri", "value": uri}],
+        integrationHttpMethod=integration["httpMethod"],
+        uri=re.sub(r"/invocations$", f"{_ALIAS_SUFFIX}/invocations", plain) if qualified else plain,
+        **{key: integration[key] for key in _COPIED if key in integration},
     )
 
 

@@ -70,7 +70,7 @@ def read_state(functions: Any, rest: Any, name: str) -> ReleaseState:
             _described(version) for version in sorted(versions, key=lambda item: int(item["Version"]))
         ),
         live=_shares(functions, name, live),
-        live_revision=live["RevisionId"] if live else None,
+        live_revision=live.get("RevisionId") if live else None,
         previous=_variant(functions, name, previous["FunctionVersion"]) if previous else None,
         build=build_of(functions.get_function_configuration(FunctionName=name)),
         definition=gateway.definition(rest, api_id),
