@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from boto3.s3.transfer import TransferConfig
+
 from infra.aws import Target
 from infra.deploy import api, apps, chalice_run
 from infra.deploy.layers import RUNTIME
@@ -24,6 +26,7 @@ from infra.deploy.plan import (
 from infra.deploy.resources import FUNCTION_LAYERS, LAYER_PREFIX, function_names
 
 _PARALLEL_UPLOADS = 4
+_ONE_CONNECTION = TransferConfig(use_threads=False)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Executor:
     def _publish(self, action: PublishLayer, functions: Any, s3: Any) -> tuple[str, str]:
         self.progress(str(action))
         layer = action.layer
-        s3.upload_file(str(layer.path), action.bucket, action.key)
+        s3.upload_file(str(layer.path), action.bucket, action.key, Config=_ONE_CONNECTION)
         published = functions.publish_layer_version(
             LayerName=LAYER_PREFIX + layer.name,
             Description=f"sha256 {layer.sha256}",

@@ -26,7 +26,8 @@ assert "numpy" not in sys.modules
 """
 TRAIN = """
 import io
-import numpy, pyarrow as pa, pyarrow.parquet as pq, scipy.linalg, scipy.sparse, scipy.sparse.linalg, scipy.stats
+import numpy, pyarrow as pa, pyarrow.parquet as pq
+import scipy.linalg, scipy.sparse, scipy.sparse.linalg, scipy.stats
 buffer = io.BytesIO()
 pq.write_table(pa.table({"n": [1, 2]}), buffer)
 assert pq.read_table(io.BytesIO(buffer.getvalue())).num_rows == 2
