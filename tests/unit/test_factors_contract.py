@@ -21,8 +21,7 @@ every_kind = pytest.mark.parametrize(("algorithm", "objective"), KINDS)
 
 
 def small(algorithm: str, objective: str, **changes: float) -> Recipe:
-    gentle = {"regularisation": 0.1} if objective == "rating" else {"regularisation": 1e-3}
-    return recipe(algorithm, objective, {"rank": 2, **gentle, **changes})
+    return recipe(algorithm, objective, {"rank": 2, "regularisation": 0.1, **changes})
 
 
 def scores(factors: Factors) -> np.ndarray:

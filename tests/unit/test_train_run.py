@@ -26,7 +26,7 @@ from marquee.settings import MetricsSettings, StorageSettings
 from tests.unit.interactions import rate, table, watch
 
 MOVIES, USERS = 30, 40
-SMALL = {"rank": 4, "epochs": 3}
+SMALL = {"rank": 4, "epochs": 3, "regularisation": 1}
 
 
 def events() -> list[dict[str, object]]:

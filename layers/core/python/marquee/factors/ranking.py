@@ -1,9 +1,13 @@
 """Fitting the whole matrix: unobserved cells are weak zeros, so that the inner product ranks.
 
     L(W, H) = Σ_observed weight·(w_u·h_i − target)²  +  a₀·Σ_all (w_u·h_i)²
-              + λ·Σ_u (n_u + a₀·items)^ν·|w_u|²  +  λ·Σ_i (n_i + a₀·users)^ν·|h_i|²
+              + λ·Σ_u f_u·|w_u|²  +  λ·Σ_i f_i·|h_i|²,      f_r = ((n_r + a₀·N) / mean over r)^ν
 
-Hu, Koren & Volinsky 2008, with the frequency-scaled regularisation of Rendle, Krichene, Zhang & Koren 2022.
+Hu, Koren & Volinsky 2008, with the frequency-scaled regularisation of Rendle, Krichene, Zhang & Koren 2022
+(n_r entries of row r, N rows on the other side). Dividing by the mean puts λ in units of a singular value
+of the matrix of targets: tastes whose singular value lies below λ are shrunk to nothing, however large the
+catalogue. So one λ serves data of different sizes, which λ·(n_r + a₀·N)^ν does not.
+
 The sum over all cells enters each system as one Gram matrix, so cells nobody observed cost nothing.
 """
 
@@ -63,8 +67,9 @@ def _start(entries: Side, items: int, rank: int, seed: int) -> Factors:
 
 
 def _ridge(side: Side, others: int, settings: RankingSettings) -> Matrix:
-    scale = (side.counts + settings.unobserved_weight * others) ** settings.frequency_exponent
-    column: Matrix = (settings.regularisation * scale).astype(np.float32)[:, None]
+    sizes = side.counts + settings.unobserved_weight * others
+    frequency = (sizes / sizes.mean()) ** settings.frequency_exponent
+    column: Matrix = (settings.regularisation * frequency).astype(np.float32)[:, None]
     return np.broadcast_to(column, (side.rows, settings.rank))
 
 
