@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,24 @@ import urllib3
 
 from infra import load, pipeline
 from infra.aws import LOCAL_STAGE, Target
+from infra.deploy import deployment
 from infra.load import LoadReport
+from infra.release.execute import Releaser
+from infra.release.state import release_status
+from infra.stack import Stack
+from marquee.aws.bucket import Bucket
+from marquee.aws.model_reader import model_key
+from marquee.errors import ReleaseError
+from marquee.factors.layout import decode_shard, shard_key
 
 ALGORITHMS = ("svd", "nmf")
+EVENTS = 120_000
 REQUESTS = 1_000
 WEIGHT = 0.5
 _CONCURRENCY = 4
 _UNKNOWN_SHARE = 0.02
+_LISTS = 3
+_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -43,71 +54,112 @@ class DemoReport:
     load: LoadReport
     metric_requests: int
     api_url: str
-    seconds: float
+    seconds: float = 0.0
 
 
-def train_all(target: Target, dataset_id: str) -> list[dict[str, Any]]:
-    """Train every algorithm in Lambda at the same time; their manifests in the order of ``ALGORITHMS``."""
-    client = target.client("lambda")
+@dataclass(frozen=True)
+class Demo:
+    """The demo's steps on a running stack, in their order."""
 
-    def train(algorithm: str) -> dict[str, Any]:
-        request = {"algorithm": algorithm, "dataset_id": dataset_id}
-        return pipeline.train(client, LOCAL_STAGE, request)
+    target: Target
+    settings: deployment.Settings
 
-    with ThreadPoolExecutor(len(ALGORITHMS)) as workers:
-        return list(workers.map(train, ALGORITHMS))
+    @classmethod
+    def on(cls, stack: Stack, settings: deployment.Settings) -> "Demo":
+        """The demo on ``stack``, whose broker and endpoint go before those of ``settings``."""
+        kafka = replace(settings.kafka, bootstrap_servers=stack.bootstrap_servers)
+        storage = replace(settings.storage, endpoint_url=stack.endpoint_url)
+        target = Target(storage.region, stack.endpoint_url, local=True)
+        return cls(target, replace(settings, kafka=kafka, storage=storage))
+
+    def deploy(self, progress: Callable[[str], None] = lambda _: None) -> None:
+        """Layers, bucket, log groups and the three functions."""
+        deployment.deploy(LOCAL_STAGE, self.target, self.settings, progress)
+
+    def ingest(self, progress: Callable[[dict[str, Any]], None]) -> None:
+        """Have the ingest function drain the topic to its end."""
+        pipeline.drain_all(self.target.client("lambda"), LOCAL_STAGE, progress)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Freeze a dataset of all that was ingested."""
+        return pipeline.snapshot(self.target.client("lambda"), LOCAL_STAGE)
+
+    def train(self, dataset_id: str) -> tuple[dict[str, Any], ...]:
+        """Train every algorithm in Lambda at the same time; manifests in the order of ``ALGORITHMS``."""
+        client = self.target.client("lambda")
+
+        def train(algorithm: str) -> dict[str, Any]:
+            request = {"algorithm": algorithm, "dataset_id": dataset_id}
+            return pipeline.train(client, LOCAL_STAGE, request)
+
+        with ThreadPoolExecutor(len(ALGORITHMS)) as workers:
+            return tuple(workers.map(train, ALGORITHMS))
+
+    def release(self, models: Sequence[dict[str, Any]]) -> str:
+        """Put the models behind ``live``, the second with ``WEIGHT``; returns the live URL."""
+        releaser = Releaser(self.target, LOCAL_STAGE, self.settings.storage.bucket)
+        releaser.release(models[0]["model_id"])
+        releaser.release(models[1]["model_id"], WEIGHT)
+        status = release_status(self.target, LOCAL_STAGE)
+        if status is None or not status.live_url:
+            raise ReleaseError("the release left no live URL")
+        return status.live_url
+
+    def ask(self, url: str, models: Sequence[dict[str, Any]], tick: Callable[[], None]) -> LoadReport:
+        """Ask the live URL for recommendations, mostly of users the models know."""
+        users = choose_users(self.known_users(models[0]), REQUESTS)
+        deadline_ms = self.settings.recommend.deadline_ms
+        return load.send(url, users, concurrency=_CONCURRENCY, deadline_ms=deadline_ms, progress=tick)
+
+    def known_users(self, model: dict[str, Any]) -> list[int]:
+        """The users of the model's first shard."""
+        bucket = Bucket(self.target.client("s3"), self.settings.storage.bucket)
+        payload = bucket.get(model_key(model["model_id"], shard_key(0)))
+        return [] if payload is None else [int(user_id) for user_id in decode_shard(payload).user_ids]
+
+    def requests_in_cloudwatch(self, since: float, expected: int) -> int:
+        """How many requests CloudWatch has counted since ``since`` (seconds since the epoch).
+
+        Metrics arrive with the logs, a moment after the answers; so this waits for ``expected``, for a while.
+        """
+        client = self.target.client("cloudwatch")
+        total = 0
+        for _ in range(40):
+            data = client.get_metric_statistics(
+                Namespace=self.settings.metrics.namespace,
+                MetricName="Requests",
+                Dimensions=[{"Name": "Service", "Value": "recommend"}],
+                StartTime=since - 60,
+                EndTime=time.time() + 60,
+                Period=60,
+                Statistics=["Sum"],
+            )
+            total = round(sum(point["Sum"] for point in data["Datapoints"]))
+            if total >= expected:
+                break
+            time.sleep(0.25)
+        return total
 
 
-def choose_users(known: Sequence[int], requests: int, seed: int = 0) -> list[int]:
+def choose_users(known: Sequence[int], requests: int) -> list[int]:
     """Users to ask for: the known ones at random, and a few the models have never seen."""
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(_SEED)
     chosen = draw.choice(np.asarray(known, dtype=np.int64), size=requests)
     unknown = draw.random(requests) < _UNKNOWN_SHARE
-    chosen[unknown] = int(max(known)) + draw.integers(1, 1_000, size=int(unknown.sum()))
+    chosen[unknown] = 10**12 + draw.integers(1, 1_000, size=int(unknown.sum()))
     return [int(user_id) for user_id in chosen]
 
 
 def ask_titles(url: str, user_ids: Sequence[int], k: int = 5) -> tuple[Answer, ...]:
     """The recommendations of ``user_ids`` with titles, and which model made each list."""
-    pool = urllib3.PoolManager()
     answers = []
-    for user_id in user_ids:
-        response = pool.request(
-            "GET", f"{url}/recommend/{user_id}?k={k}", headers={"Accept": "application/json"}, timeout=30
-        )
-        body = response.json()
-        titles = tuple(item.get("title") or item["id"] for item in body["items"])
-        answers.append(Answer(user_id, body["provenance"]["model_id"], titles))
+    with urllib3.PoolManager() as pool:
+        for user_id in user_ids[:_LISTS]:
+            headers = {"Accept": "application/json"}
+            body = pool.request("GET", f"{url}/recommend/{user_id}?k={k}", headers=headers, timeout=30).json()
+            titles = tuple(item["title"] or item["movie_id"] for item in body["items"])
+            answers.append(Answer(user_id, body["provenance"]["model_id"], titles))
     return tuple(answers)
-
-
-def requests_in_cloudwatch(client: Any, namespace: str, since: float, expected: int) -> int:
-    """How many requests CloudWatch has counted since ``since`` (seconds since the epoch).
-
-    Metrics arrive with the logs, a moment after the answers; so this waits for ``expected``, for a while.
-    """
-    total = 0
-    for _ in range(20):
-        data = client.get_metric_statistics(
-            Namespace=namespace,
-            MetricName="Requests",
-            Dimensions=[{"Name": "Service", "Value": "recommend"}],
-            StartTime=since - 60,
-            EndTime=time.time() + 60,
-            Period=60,
-            Statistics=["Sum"],
-        )
-        total = round(sum(point["Sum"] for point in data["Datapoints"]))
-        if total >= expected:
-            break
-        time.sleep(0.5)
-    return total
-
-
-def send_requests(url: str, known: Sequence[int], deadline_ms: float, tick: Callable[[], None]) -> LoadReport:
-    """The demo's load on the live URL."""
-    users = choose_users(known, REQUESTS)
-    return load.send(url, users, concurrency=_CONCURRENCY, deadline_ms=deadline_ms, progress=tick)
 
 
 def to_json(report: DemoReport) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import urllib3
 
+from marquee.aws.provenance import MODEL_HEADER, VERSION_HEADER
+
 _TIMEOUT_SECONDS = 30.0
 
 
@@ -60,7 +62,7 @@ def send(
             status, headers = 0, urllib3.HTTPHeaderDict()
         latency_ms = (time.perf_counter() - began) * 1000
         progress()
-        version, model_id = headers.get("X-Marquee-Version", ""), headers.get("X-Marquee-Model", "")
+        version, model_id = headers.get(VERSION_HEADER, ""), headers.get(MODEL_HEADER, "")
         return Outcome(status, latency_ms, version, model_id)
 
     with ThreadPoolExecutor(concurrency) as workers:

@@ -8,7 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from click import Context
 from typer.core import TyperGroup
 
-from infra.cli import demo, deploy, pipeline, release, stack, stream
+from infra.cli import demo, deploy, pipeline, release, stack, status, stream
 from marquee.errors import MarqueeError
 
 
@@ -36,5 +36,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Marquee: a serverless movie recommender, on LocalStack or AWS.",
 )
-for module in (demo, stack, deploy, stream, pipeline, release):
+for module in (demo, stack, status, deploy, stream, pipeline, release):
     module.register(app)

@@ -1,0 +1,81 @@
+"""`marquee status`: what runs, which versions answer with which models, and how far ingest lags."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from infra import aws, stack
+from infra.cli.options import AsJson, Stage, target
+from infra.kafka import admin
+from infra.release.state import ReleaseStatus, release_status
+from marquee.settings import KafkaSettings, StackSettings
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command to ``app``."""
+    app.command()(status)
+
+
+def status(
+    stage: Stage = aws.LOCAL_STAGE,
+    as_json: AsJson = False,
+    lag: Annotated[bool, typer.Option(help="Ask Kafka how far the drain is behind.")] = True,
+) -> None:
+    """Show URLs, the alias live with its versions, models and weights, and the lag of each partition."""
+    running = stack.load(StackSettings.from_env())
+    if stage == aws.LOCAL_STAGE and running is None:
+        typer.echo(
+            json.dumps({"running": False}) if as_json else "No stack is running; `make up` starts one."
+        )
+        raise typer.Exit(1)
+    kafka = KafkaSettings.from_env()
+    servers = kafka.bootstrap_servers or (running.bootstrap_servers if running else "")
+    behind = admin.lag(servers, kafka.topic, kafka.group) if lag and servers else {}
+    found = _describe(running, servers, release_status(target(stage), stage), behind)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        _print(found)
+
+
+def _describe(
+    running: stack.Stack | None, servers: str, release: ReleaseStatus | None, behind: dict[int, int]
+) -> dict[str, Any]:
+    shares = release.live if release else ()
+    previous = release.previous if release else None
+    return {
+        "running": True,
+        "endpoint_url": running.endpoint_url if running else None,
+        "broker": running.broker if running else None,
+        "bootstrap_servers": servers,
+        "live_url": release.live_url if release else None,
+        "preview_url": release.preview_url if release else None,
+        "alias": {
+            "name": "live",
+            "versions": {
+                share.variant.version: {"model_id": share.variant.model_id, "weight": round(share.weight, 6)}
+                for share in shares
+            },
+            "previous": {"version": previous.version, "model_id": previous.model_id} if previous else None,
+        },
+        "lag": {"total": sum(behind.values()), "partitions": {str(k): v for k, v in sorted(behind.items())}},
+    }
+
+
+def _print(found: dict[str, Any]) -> None:
+    table = Table.grid(padding=(0, 2))
+    if found["endpoint_url"]:
+        table.add_row("LocalStack", found["endpoint_url"])
+    table.add_row("Kafka", f"{found['bootstrap_servers']} ({found['broker'] or 'external'})")
+    table.add_row("Live URL", found["live_url"] or "nothing is released")
+    table.add_row("Preview URL", found["preview_url"] or "not deployed")
+    for version, share in found["alias"]["versions"].items():
+        table.add_row("live", f"version {version}  {share['model_id']}  {share['weight']:.0%}")
+    if previous := found["alias"]["previous"]:
+        table.add_row("previous", f"version {previous['version']}  {previous['model_id']}")
+    partitions = ", ".join(f"{number}: {count:,}" for number, count in found["lag"]["partitions"].items())
+    table.add_row("Lag", f"{found['lag']['total']:,} events ({partitions or 'no partitions yet'})")
+    Console().print(table)
