@@ -3,6 +3,7 @@
 from typing import Any
 
 import boto3
+from botocore.config import Config
 from chalice import Chalice, Rate
 
 from marquee.aws.train import train as train_model
@@ -14,7 +15,10 @@ app = Chalice(app_name="marquee-train")
 def run(event: dict[str, Any]) -> dict[str, Any]:
     """Train what ``event`` asks for; the model's manifest."""
     storage = StorageSettings.from_env()
-    return train_model(event, boto3.client("s3"), storage, MetricsSettings.from_env())
+    addressing = {"addressing_style": "path" if storage.endpoint_url else "auto"}
+    retries = {"mode": "standard", "total_max_attempts": 5}
+    s3 = boto3.client("s3", config=Config(s3=addressing, retries=retries))
+    return train_model(event, s3, storage, MetricsSettings.from_env())
 
 
 @app.lambda_function(name="train")
