@@ -1,1 +1,1 @@
-"""Kafka log lines to Arrow tables."""
+"""Log lines → Arrow table of events. Pure: pyarrow alone, and of it neither Parquet nor NumPy conversions."""
