@@ -1,7 +1,6 @@
-"""LocalStack in host mode: one process, on loopback, its files in one folder."""
+"""LocalStack in host mode, with our plugin: how it is started and when it is ready."""
 
-import os
-import urllib.error
+import json
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -9,67 +8,62 @@ from pathlib import Path
 from infra.paths import EMULATOR_ENV, RUNTIME_ENV
 from infra.processes import ProcessSpec, wait_until
 from marquee.errors import StackError
-
-# What a developer's shell may hold that would make it another LocalStack than ours.
-_NEUTRAL = (
-    "DEBUG",
-    "LS_LOG",
-    "PERSISTENCE",
-    "SERVICES",
-    "LOCALSTACK_AUTH_TOKEN",
-    "LOCALSTACK_API_KEY",
-    "LAMBDA_KEEPALIVE_MS",
-    "AWS_ENDPOINT_URL",
-    "AWS_PROFILE",
-    "PYTHONPATH",
-)
+from marquee.settings import StorageSettings
 
 
 def endpoint_url(port: int) -> str:
-    """Where a LocalStack on ``port`` answers."""
+    """Where AWS clients reach LocalStack."""
     return f"http://127.0.0.1:{port}"
 
 
 def spec(port: int, state: Path, keepalive_seconds: float = 600.0) -> ProcessSpec:
-    """LocalStack on ``port`` with everything it writes below ``state``.
+    """LocalStack on ``port``, writing nowhere but under ``state``.
 
-    ``keepalive_seconds`` is how long an idle execution environment lives. StackError when LocalStack is not
-    installed.
+    A function's environment ends after ``keepalive_seconds`` without a call. LocalStack's state is in memory.
+    Raises :class:`StackError` when the environments it needs are not installed.
     """
-    python = EMULATOR_ENV / "bin" / "python"
-    if not python.exists() or not (RUNTIME_ENV / "bin" / "python").exists():
-        raise StackError("LocalStack or the Lambda runtime is not installed: run `make setup`")
-    scratch = state / "localstack"
-    (scratch / "tmp").mkdir(parents=True, exist_ok=True)
-    env = {
-        **{name: "" for name in _NEUTRAL if name in os.environ},
+    python, runtime_python = EMULATOR_ENV / "bin" / "python", RUNTIME_ENV / "bin" / "python"
+    for interpreter in (python, runtime_python):
+        if not interpreter.exists():
+            raise StackError(f"{interpreter.parent.parent} is not installed; run `make setup`")
+    folder = state.resolve() / "emulator"
+    scratch = folder / "tmp"
+    scratch.mkdir(parents=True, exist_ok=True)
+    environment = {
+        "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(folder),
+        "TMPDIR": str(scratch),
+        "FILESYSTEM_ROOT": str(folder / "files"),
+        "LOCALSTACK_VOLUME_DIR": str(folder / "volume"),
+        "AWS_DEFAULT_REGION": StorageSettings().region,
         "GATEWAY_LISTEN": f"127.0.0.1:{port}",
         "LOCALSTACK_HOST": f"127.0.0.1:{port}",
         "DNS_ADDRESS": "0",
         "DISABLE_EVENTS": "1",
         "SKIP_SSL_CERT_DOWNLOAD": "1",
-        "EAGER_SERVICE_LOADING": "0",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
         "LAMBDA_RUNTIME_EXECUTOR": "process",
+        "LAMBDA_RUNTIME_ENVIRONMENT_TIMEOUT": "60",
         "LAMBDA_KEEPALIVE_MS": str(int(keepalive_seconds * 1000)),
-        "MARQUEE_LAMBDA_RUNTIME": str(RUNTIME_ENV),
-        "TMPDIR": str(scratch / "tmp"),
-        "FILESYSTEM_ROOT": str(scratch),
-        "HOME": str(scratch),
+        "MARQUEE_RUNTIME_PYTHON": str(runtime_python),
+        "PROVIDER_OVERRIDE_CLOUDWATCH": "marquee",
+        "PROVIDER_OVERRIDE_LAMBDA": "marquee",
+        "PROVIDER_OVERRIDE_LOGS": "marquee",
     }
-    argv = (str(python), "-m", "localstack.runtime.main")
-    return ProcessSpec("localstack", argv, state / "logs" / "localstack.log", env)
+    return ProcessSpec(
+        name="emulator",
+        argv=(str(python), "-I", "-m", "marquee_localstack", json.dumps(environment)),
+        log=state / "logs" / "emulator.log",
+    )
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/_localstack/health", timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 def wait_until_ready(url: str, timeout_seconds: float, alive: Callable[[], bool] = lambda: True) -> None:
-    """Return once LocalStack answers; StackError when it ends or time runs out."""
-
-    def ready() -> bool:
-        try:
-            with urllib.request.urlopen(f"{url}/_localstack/health", timeout=2):
-                return True
-        except (urllib.error.URLError, OSError):
-            return False
-
-    wait_until(ready, "LocalStack", timeout_seconds, alive)
+    """Return once LocalStack at ``url`` answers; :class:`StackError` when it ends or takes too long."""
+    wait_until(lambda: _healthy(url), f"LocalStack at {url}", timeout_seconds, alive)

@@ -1,1 +1,5 @@
-"""Plugins for LocalStack 4.14 in host mode. Nothing here is imported by Marquee itself."""
+"""What LocalStack in host mode lacks: Lambda functions as processes, EMF extraction, percentiles.
+
+``runtime``, ``environment``, ``spawner``, ``report``, ``memory``, ``opt``, ``emf`` and ``percentiles`` know nothing
+of LocalStack; ``executor``, ``cloudwatch``, ``logs``, ``lambda_service`` and ``plugins`` fit them into it.
+"""

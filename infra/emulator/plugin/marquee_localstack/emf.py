@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+MARK = '"CloudWatchMetrics"'
 _MAX_VALUES = 150
 
 
@@ -34,7 +35,7 @@ def _numbers(value: Any) -> list[float]:
 
 def parse(message: str) -> Iterator[tuple[Series, list[float]]]:
     """The metric values in one log line: each metric once for each of its dimension sets."""
-    if '"CloudWatchMetrics"' not in message:
+    if MARK not in message:
         return
     try:
         document = json.loads(message)

@@ -1,10 +1,22 @@
-"""Percentile statistics (``p50``, ``p99``, ``p99.9``) of weighted values."""
+"""CloudWatch statistics of weighted values, percentiles (``p50``, ``p99``, ``p99.9``) among them."""
 
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 _PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,10})?|100(?:\.0+)?)")
+PLAIN = ("SampleCount", "Sum", "Average", "Minimum", "Maximum")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """``count`` values of which only these figures are known; a single value has count 1 and all alike."""
+
+    count: float
+    total: float
+    minimum: float
+    maximum: float
 
 
 def rank_of(statistic: str) -> float | None:
@@ -13,13 +25,43 @@ def rank_of(statistic: str) -> float | None:
     return float(match.group(1)) if match else None
 
 
+def understood(statistic: str) -> bool:
+    """Whether :func:`compute` knows ``statistic``."""
+    return statistic in PLAIN or rank_of(statistic) is not None
+
+
+def compute(samples: Sequence[Sample], statistic: str) -> float | None:
+    """``statistic`` over all values of ``samples``; None when there are none, or it cannot be known.
+
+    A percentile cannot be known when a sample stands for several values that may differ, as in CloudWatch.
+    """
+    count = sum(sample.count for sample in samples)
+    if count <= 0:
+        return None
+    match statistic:
+        case "SampleCount":
+            return count
+        case "Sum":
+            return math.fsum(sample.total for sample in samples)
+        case "Average":
+            return math.fsum(sample.total for sample in samples) / count
+        case "Minimum":
+            return min(sample.minimum for sample in samples)
+        case "Maximum":
+            return max(sample.maximum for sample in samples)
+    rank = rank_of(statistic)
+    if rank is None or any(sample.minimum != sample.maximum for sample in samples):
+        return None
+    return percentile([(sample.minimum, sample.count) for sample in samples], rank)
+
+
 def percentile(weighted: Sequence[tuple[float, float]], rank: float) -> float:
     """The ``rank``-th percentile of ``(value, count)`` pairs, interpolated linearly between neighbours.
 
-    That is type 7 of Hyndman and Fan (1996), NumPy's default, over the values repeated ``count`` times.
-    Counts are whole; ValueError when there are none.
+    That is type 7 of Hyndman and Fan (1996), NumPy's default, over the values repeated ``count`` times; CloudWatch
+    does not say which it uses. Counts are rounded to whole numbers; ValueError when there are none.
     """
-    pairs = sorted((value, round(count)) for value, count in weighted if count > 0)
+    pairs = sorted((value, round(count)) for value, count in weighted if round(count) > 0)
     total = sum(count for _, count in pairs)
     if total == 0:
         raise ValueError("a percentile of no values")

@@ -1,7 +1,9 @@
-"""The entry points LocalStack finds."""
+"""The entry points LocalStack finds; each imports what it stands for only when it is asked for."""
 
-from localstack.runtime import hooks
+from typing import Any
+
 from localstack.services.lambda_.invocation.plugins import RuntimeExecutorPlugin
+from localstack.services.plugins import Service, aws_provider
 
 
 class ProcessExecutorPlugin(RuntimeExecutorPlugin):
@@ -9,15 +11,34 @@ class ProcessExecutorPlugin(RuntimeExecutorPlugin):
 
     name = "process"
 
-    def load(self, *args, **kwargs):
-        from marquee_localstack.executor import ProcessRuntimeExecutor
+    def load(self, *_args: Any, **_kwargs: Any) -> Any:
+        """The executor class; LocalStack asks at every start of an environment."""
+        from .executor import ProcessRuntimeExecutor  # noqa: PLC0415
 
         return ProcessRuntimeExecutor
 
 
-@hooks.on_infra_start()
-def on_infra_start() -> None:
-    """Add what LocalStack's CloudWatch lacks."""
-    from marquee_localstack import cloudwatch
+@aws_provider(api="cloudwatch", name="marquee")
+def cloudwatch() -> Service:
+    """CloudWatch with percentiles."""
+    from .cloudwatch import CloudwatchProvider  # noqa: PLC0415
 
-    cloudwatch.install()
+    return Service.for_provider(CloudwatchProvider())
+
+
+@aws_provider(api="logs", name="marquee")
+def logs() -> Service:
+    """CloudWatch Logs with EMF extraction."""
+    from localstack.services.moto import MotoFallbackDispatcher  # noqa: PLC0415
+
+    from .logs import LogsProvider  # noqa: PLC0415
+
+    return Service.for_provider(LogsProvider(), dispatch_table_factory=MotoFallbackDispatcher)
+
+
+@aws_provider(api="lambda", name="marquee")
+def lambda_() -> Service:
+    """Lambda with its limits, and aliases whose weights can change."""
+    from .lambda_provider import LambdaProvider  # noqa: PLC0415
+
+    return Service.for_provider(LambdaProvider())
