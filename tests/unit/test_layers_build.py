@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -94,11 +95,11 @@ def test_an_interrupted_write_leaves_neither_a_zip_nor_scratch(tmp_path: Path) -
 )
 def test_an_archive_does_not_depend_on_the_order_of_its_members(members: dict[str, bytes]) -> None:
     buffers = []
-    for ordered in (members, dict(reversed(members.items()))):
-        path = paths.BUILD / "test-archives" / "any.zip"
-        archive.write(path, ordered)
-        buffers.append(path.read_bytes())
-        path.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        for ordered in (members, dict(reversed(members.items()))):
+            path = Path(folder) / "any.zip"
+            archive.write(path, ordered)
+            buffers.append(path.read_bytes())
     assert buffers[0] == buffers[1]
     with zipfile.ZipFile(io.BytesIO(buffers[0])) as opened:
         assert {name: opened.read(name) for name in opened.namelist()} == members
