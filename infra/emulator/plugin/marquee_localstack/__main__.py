@@ -1,7 +1,7 @@
 """``python -I -m marquee_localstack '{"NAME": "value"}'``: LocalStack with exactly this environment.
 
-LocalStack reads well over a hundred variables; what the user's shell holds for another LocalStack, or for AWS,
-must not reach this one.
+LocalStack reads well over a hundred variables; what the user's shell holds for another LocalStack, or for
+AWS, must not reach this one.
 """
 
 import json

@@ -62,12 +62,12 @@ class CloudwatchProvider(provider_v2.CloudwatchProvider):
         for query in metric_data_queries:
             if "MetricStat" not in query:
                 raise InvalidParameterValueException(
-                    f"The query {query.get('Id')} is an expression; this emulator has no metric math: use MetricStat"
+                    f"The query {query.get('Id')} is an expression; without metric math here: use MetricStat"
                 )
             _check(query["MetricStat"]["Stat"])
         return super().get_metric_data(context, metric_data_queries, start_time, end_time, **rest)
 
-    def get_metric_statistics(
+    def get_metric_statistics(  # noqa: PLR0917 - LocalStack's signature
         self,
         context: RequestContext,
         namespace: str,
@@ -85,8 +85,6 @@ class CloudwatchProvider(provider_v2.CloudwatchProvider):
         extended = list(extended_statistics or [])
         for statistic in extended:
             _check(statistic)
-        place = {"account_id": context.account_id, "region": context.region}
-        span = {"start_time": start_time, "end_time": end_time}
         # LocalStack's answer has the checks of the request, and the plain statistics.
         answer = super().get_metric_statistics(
             context,
@@ -110,7 +108,7 @@ class CloudwatchProvider(provider_v2.CloudwatchProvider):
                     "Unit": _stored_unit(point["Unit"]),
                 }
                 found = self.cloudwatch_database.get_metric_data_stat(
-                    **place, query={"MetricStat": stat}, **span, scan_by=None
+                    context.account_id, context.region, {"MetricStat": stat}, start_time, end_time, None
                 )
                 values = dict(zip(found["timestamps"], found["values"], strict=True))
                 if (value := values.get(point["Timestamp"])) is not None:

@@ -1,7 +1,8 @@
 """One execution environment: a runtime that is started, called, limited and ended as AWS Lambda does it.
 
-An environment outlives its process. After a crash, a timeout or a failed initialisation the next call starts a
-fresh process in it, as AWS resets a sandbox. A failed initialisation is tried once more within the first call.
+An environment outlives its process. After a crash, a timeout or a failed initialisation the next call starts
+a fresh process in it, as AWS resets a sandbox. A failed initialisation is tried once more within the first
+call.
 """
 
 import json
@@ -79,7 +80,7 @@ class ExecutionEnvironment:
             self._init("init", _INIT_TIMEOUT_SECONDS)
 
     def invoke(self, event: Event) -> Outcome:
-        """Call the function and wait for its end; raises :class:`StoppedError` if we are stopped meanwhile."""
+        """Call the function and wait for its end; :class:`StoppedError` if we are stopped meanwhile."""
         with self._driving:
             try:
                 return self._invoke(event)
@@ -101,8 +102,6 @@ class ExecutionEnvironment:
                     runtime.poll(_POLL_SECONDS)
                 self._discard()
         shutil.rmtree(self._spec.scratch, ignore_errors=True)
-
-    # -- one process -------------------------------------------------------------------------------------
 
     def _start(self) -> Runtime:
         self._spec.scratch.mkdir(parents=True, exist_ok=True)
@@ -239,7 +238,14 @@ class ExecutionEnvironment:
         used_mb = memory_mb if self._out_of_memory else min(-(-self._used_bytes // _MB), memory_mb)
         self._say(
             report.end_line(event.request_id),
-            report.report_line(event.request_id, duration_ms, memory_mb, used_mb, self._init_ms, error_type),
+            report.report_line(
+                event.request_id,
+                duration_ms,
+                memory_mb,
+                used_mb,
+                init_ms=self._init_ms,
+                error_type=error_type,
+            ),
         )
         failed = failure is not None or self._answered_with_error()
         answer = failure.payload() if failure is not None else payload or b""

@@ -1,6 +1,6 @@
 """What a call leaves behind: log events and the ``AWS/Lambda`` metrics, shipped in batches off its path.
 
-LocalStack would do both for every single call, through its own API. Importing this module takes them over, adds
+LocalStack would do both for every single call, through its own API. :func:`take_over` replaces that, adds
 Lambda's limit on the size of a request, and mends an iteration that breaks when environments start meanwhile.
 """
 
@@ -29,7 +29,7 @@ _MAX_EVENTS = 10_000
 _MAX_EVENT_CHARACTERS = 256_000
 
 
-class RequestEntityTooLargeException(ServiceException):  # noqa: N818 - the name is the error code
+class RequestEntityTooLargeException(ServiceException):
     """A call's payload is over the limit."""
 
     code = "RequestEntityTooLargeException"

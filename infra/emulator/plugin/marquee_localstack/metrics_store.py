@@ -1,4 +1,4 @@
-"""LocalStack's store of metrics with statistics of ours: exact dimensions, percentiles, one write per batch."""
+"""LocalStack's store of metrics with our statistics: exact dimensions, percentiles, a write per batch."""
 
 import sqlite3
 from collections import defaultdict
@@ -78,7 +78,7 @@ class MetricsStore(CloudwatchDatabase):
             )
             connection.executemany(several, sets)
 
-    def get_metric_data_stat(
+    def get_metric_data_stat(  # noqa: PLR0917 - LocalStack's signature
         self,
         account_id: str,
         region: str,

@@ -38,17 +38,16 @@ def compute(samples: Sequence[Sample], statistic: str) -> float | None:
     count = sum(sample.count for sample in samples)
     if count <= 0:
         return None
-    match statistic:
-        case "SampleCount":
-            return count
-        case "Sum":
-            return math.fsum(sample.total for sample in samples)
-        case "Average":
-            return math.fsum(sample.total for sample in samples) / count
-        case "Minimum":
-            return min(sample.minimum for sample in samples)
-        case "Maximum":
-            return max(sample.maximum for sample in samples)
+    total = math.fsum(sample.total for sample in samples)
+    plain = {
+        "SampleCount": count,
+        "Sum": total,
+        "Average": total / count,
+        "Minimum": min(sample.minimum for sample in samples),
+        "Maximum": max(sample.maximum for sample in samples),
+    }
+    if statistic in plain:
+        return plain[statistic]
     rank = rank_of(statistic)
     if rank is None or any(sample.minimum != sample.maximum for sample in samples):
         return None
@@ -58,8 +57,8 @@ def compute(samples: Sequence[Sample], statistic: str) -> float | None:
 def percentile(weighted: Sequence[tuple[float, float]], rank: float) -> float:
     """The ``rank``-th percentile of ``(value, count)`` pairs, interpolated linearly between neighbours.
 
-    That is type 7 of Hyndman and Fan (1996), NumPy's default, over the values repeated ``count`` times; CloudWatch
-    does not say which it uses. Counts are rounded to whole numbers; ValueError when there are none.
+    That is type 7 of Hyndman and Fan (1996), NumPy's default, over the values repeated ``count`` times;
+    CloudWatch does not say which it uses. Counts are rounded to whole ones; ValueError when there are none.
     """
     pairs = sorted((value, round(count)) for value, count in weighted if round(count) > 0)
     total = sum(count for _, count in pairs)

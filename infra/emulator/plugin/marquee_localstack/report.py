@@ -11,7 +11,7 @@ MAX_REQUEST_BYTES = 6 * 1024 * 1024
 MAX_ASYNC_REQUEST_BYTES = 1024 * 1024
 MAX_RESPONSE_BYTES = MAX_REQUEST_BYTES + 100
 
-_SIGNALS = {
+_SIGNALS: dict[int, str] = {
     signal.SIGKILL: "killed",
     signal.SIGTERM: "terminated",
     signal.SIGSEGV: "segmentation fault",
@@ -101,6 +101,7 @@ def report_line(
     duration_ms: float,
     memory_mb: int,
     used_mb: int,
+    *,
     init_ms: float | None = None,
     error_type: str = "",
 ) -> str:

@@ -1,8 +1,8 @@
 """One process running ``awslambdaric``, and the Lambda Runtime API it talks to.
 
-The thread that invokes the function serves the API itself, on sockets of its own: a warm call costs no hand-over
-between threads. Each answer leaves as one write on a socket with TCP_NODELAY, since headers and body in two would
-wait 40 ms for a delayed acknowledgement.
+The thread that invokes the function serves the API itself, on sockets of its own: a warm call costs no
+hand-over between threads. Each answer leaves as one write on a socket with TCP_NODELAY, since headers and
+body in two would wait 40 ms for a delayed acknowledgement.
 """
 
 import os
@@ -186,7 +186,7 @@ class Runtime:
             case "POST", path if path == f"{mine}response" and request.length > MAX_RESPONSE_BYTES:
                 self.too_large_bytes = request.length
                 status = "413 Request Entity Too Large"
-                body = b'{"errorType":"RequestEntityTooLarge","errorMessage":"Exceeded maximum allowed payload size"}'
+                body = b'{"errorType":"RequestEntityTooLarge","errorMessage":"Exceeded the payload limit"}'
             case "POST", path if path in (f"{mine}response", f"{mine}error"):
                 self.result, self.failed = request.body, path.endswith("error")
             case "POST", path if path == f"{_API}/init/error":

@@ -1,13 +1,13 @@
 """A process of one thread that starts the functions' processes, and ends whatever they leave behind.
 
-LocalStack runs hundreds of threads: forking there risks deadlocks, and the kernel's parent-death signal counts
-the *thread* that forked. So one helper forks for it. It speaks over Unix sockets, and every end of file is an
-order: when an environment's control socket closes, that environment's processes are killed; when the request
-socket closes (LocalStack ended, by whatever means), all of them are, and the helper exits.
+LocalStack runs hundreds of threads: forking there risks deadlocks, and the kernel's parent-death signal
+counts the *thread* that forked. So one helper forks for it. It speaks over Unix sockets, and every end of
+file is an order: when an environment's control socket closes, that environment's processes are killed; when
+the request socket closes (LocalStack ended, by whatever means), all of them are, and the helper exits.
 
-Requests are packets on the socket whose descriptor is the only argument: ``{"argv", "env", "cwd", "marker"}`` as
-JSON, with two descriptors: the environment's control socket and the pipe for its output. On the control socket
-the helper writes ``pid <n>``, then ``exit <wait status>``; it reads ``term`` or ``kill``.
+Requests are packets on the socket whose descriptor is the only argument: ``{"argv", "env", "cwd", "marker"}``
+as JSON, with two descriptors: the environment's control socket and the pipe for its output. On the control
+socket the helper writes ``pid <n>``, then ``exit <wait status>``; it reads ``term`` or ``kill``.
 """
 
 import ctypes
