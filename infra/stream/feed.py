@@ -18,7 +18,7 @@ class FeedInterrupted(KeyboardInterrupt):
         self.events = events
 
 
-def _ignore(_value: object) -> None:
+def ignore(_value: object) -> None:
     """For those who want to hear nothing."""
 
 
@@ -28,8 +28,8 @@ def feed(
     *,
     partitions: int = 4,
     rate: float | None = None,
-    progress: Callable[[int], None] = _ignore,
-    notice: Callable[[str], None] = _ignore,
+    progress: Callable[[int], None] = ignore,
+    notice: Callable[[str], None] = ignore,
 ) -> Produced:
     """Send every line of ``batches`` and wait until the broker has them.
 

@@ -9,7 +9,7 @@ _MICROSECONDS = 1_000_000
 
 
 def format_times(times_us: NDArray[np.int64]) -> list[str]:
-    """Times in microseconds since the epoch (UTC) as the log has them; no fraction if all are whole seconds."""
+    """Microseconds since the epoch (UTC) as the log has times; no fraction if all are whole seconds."""
     whole = not bool(np.any(times_us % _MICROSECONDS))
     stamps = times_us.astype("datetime64[us]")
     return list(np.datetime_as_string(stamps, unit="s" if whole else "us").tolist())
