@@ -98,6 +98,12 @@ class IngestSettings(FromEnvironment):
     batch_bytes: int = setting(
         "INGEST_BATCH_BYTES", "bytes of message values per commit, at most", 64_000_000, minimum=1_000
     )
+    topic_epoch: int = setting(
+        "INGEST_TOPIC_EPOCH",
+        "raise it by one after the topic was deleted and made again: it is then read from its start",
+        0,
+        minimum=0,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,257 @@
+"""Reading a topic from given offsets to its present end, as columns. No subscription, no rebalancing.
+
+The end is a fact about the topic, asked for once before reading; an idle poll is not one. Offsets need not
+be dense (compaction and transactions leave gaps), so a partition is done when the consumer's position reaches
+that end or the broker says that there is no more, never when a number of messages has come.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self, cast
+
+import pyarrow as pa
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from marquee.errors import BrokerError, OffsetRegressedError
+from marquee.settings import KafkaSettings
+
+_ASK_SECONDS = 10.0
+_IDLE_SECONDS = 0.2
+_STALL_SECONDS = 15.0
+_POLL_MESSAGES = 1_000
+CHUNK_MESSAGES = 65_536
+CHUNK_BYTES = 16_000_000
+_QUEUE_KILOBYTES = 32_768
+_GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
+# A message has neither only before it was produced.
+_PARTITION = cast(Callable[[Message], int], Message.partition)
+_OFFSET = cast(Callable[[Message], int], Message.offset)
+
+
+@dataclass(frozen=True)
+class Span:
+    """What there is to read of a partition: offsets from ``start`` up to, and without, ``end``.
+
+    ``lost`` counts the offsets before ``start`` that the broker deleted before we read them.
+    """
+
+    start: int
+    end: int
+    lost: int = 0
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Messages in the order read; ``next_offsets`` is where each partition stands after them."""
+
+    values: pa.BinaryArray
+    partitions: pa.Int32Array
+    offsets: pa.Int64Array
+    next_offsets: Mapping[int, int]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass
+class _Buffer:
+    """What was read since the last chunk, a column of small arrays each."""
+
+    values: list[pa.Array] = field(default_factory=list)
+    partitions: list[int] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    bytes: int = 0
+
+    def add(self, messages: list[Message]) -> None:
+        """The loop of the whole drain: one C call a message and column, and no Python of our own."""
+        values = pa.array(map(Message.value, messages), pa.binary())
+        self.values.append(values)
+        self.partitions.extend(map(_PARTITION, messages))
+        self.offsets.extend(map(_OFFSET, messages))
+        self.bytes += values.nbytes
+
+    def chunk(self, next_offsets: Mapping[int, int]) -> Chunk:
+        return Chunk(
+            pa.concat_arrays(self.values) if self.values else pa.array([], pa.binary()),
+            pa.array(self.partitions, pa.int32()),
+            pa.array(self.offsets, pa.int64()),
+            dict(next_offsets),
+        )
+
+
+class TopicReader:
+    """One topic, read by assignment.
+
+    Parameters
+    ----------
+    settings : broker, topic and group.
+    overrides : further properties of librdkafka, which win over ours.
+
+    Every method raises :class:`BrokerError` when the broker does not answer within ten seconds.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        overrides: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._last_error = ""
+        self.failure: BrokerError | None = None
+        """Why :meth:`chunks` ended early, when time was not the reason."""
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": settings.bootstrap_servers,
+                "group.id": settings.group,
+                "client.id": settings.group,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "error",  # an offset that is gone is our business, not librdkafka's
+                "enable.partition.eof": True,
+                "allow.auto.create.topics": False,
+                "queued.max.messages.kbytes": _QUEUE_KILOBYTES,
+                "fetch.queue.backoff.ms": 5,  # the default lets a full queue run dry: a third of the speed
+                "log_level": 2,  # each failed attempt to connect is a line otherwise; error_cb has the reason
+                "error_cb": self._note_error,
+                **(overrides or {}),
+            }
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._consumer.close()
+
+    def partitions(self) -> list[int]:
+        """The topic's partitions; none when there is no such topic (yet)."""
+        # Asks for all topics: to ask for one by name makes some brokers create it.
+        topics = self._ask(lambda: self._consumer.list_topics(timeout=_ASK_SECONDS)).topics
+        found = topics.get(self._settings.topic)
+        return sorted(found.partitions) if found else []
+
+    def spans(self, next_offsets: Mapping[int, int | None]) -> dict[int, Span]:
+        """What there is to read of each partition, given where we stand; None means nowhere yet.
+
+        Raises
+        ------
+        OffsetRegressedError : a partition ends before where we stand.
+        """
+        return {partition: self._span(partition, at) for partition, at in next_offsets.items()}
+
+    def _span(self, partition: int, at: int | None) -> Span:
+        asked = TopicPartition(self._settings.topic, partition)
+        low, high = self._ask(lambda: self._consumer.get_watermark_offsets(asked, timeout=_ASK_SECONDS))
+        if at is None:
+            return Span(low, high)
+        if high < at:
+            raise OffsetRegressedError(
+                f"partition {partition} of topic {self._settings.topic!r} ends at offset {high}, before {at} "
+                "where we stand: the topic was deleted and made again. To read it from its start, as a new "
+                "one, raise INGEST_TOPIC_EPOCH by one"
+            )
+        return Span(max(at, low), high, max(0, low - at))
+
+    def chunks(
+        self,
+        spans: Mapping[int, Span],
+        deadline: float,
+        max_messages: int = CHUNK_MESSAGES,
+        max_bytes: int = CHUNK_BYTES,
+    ) -> Iterator[Chunk]:
+        """Read every span; end when all are read, when the clock reaches ``deadline``, or on a failure.
+
+        A chunk has at most ``max_messages``, and is given up once its values have ``max_bytes``. The last one
+        may hold no message and yet move offsets, past what compaction or a transaction left.
+        """
+        topic = self._settings.topic
+        open_spans = {partition: span for partition, span in spans.items() if span.start < span.end}
+        next_offsets = {partition: span.start for partition, span in open_spans.items()}
+        self._consumer.assign([TopicPartition(topic, p, span.start) for p, span in open_spans.items()])
+        buffer, moved_at = _Buffer(), self._clock()
+        while open_spans and self._clock() < deadline and self.failure is None:
+            messages = self._poll(max_messages - len(buffer.offsets))
+            self._advance(open_spans, next_offsets)
+            if messages:
+                moved_at = self._clock()
+            elif self._clock() - moved_at > _STALL_SECONDS:
+                self.failure = BrokerError(self._silence(open_spans, next_offsets))
+            if any(map(Message.error, messages)):
+                messages = self._without_events(messages, open_spans, next_offsets)
+            if messages:
+                buffer.add(messages)
+            if len(buffer.offsets) >= max_messages or buffer.bytes >= max_bytes:
+                yield buffer.chunk(next_offsets)
+                buffer = _Buffer()
+        self._consumer.unassign()
+        yield buffer.chunk(next_offsets)
+
+    def commit(self, next_offsets: Mapping[int, int]) -> None:
+        """Tell the group where we stand, for tools that show lag; whether that succeeds does not matter."""
+        topic = self._settings.topic
+        with suppress(KafkaException):
+            offsets = [TopicPartition(topic, partition, at) for partition, at in next_offsets.items()]
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+
+    def _poll(self, at_most: int) -> list[Message]:
+        """What is in the queue, whose size is bounded in bytes; only an empty one is waited for."""
+        count = min(_POLL_MESSAGES, at_most)
+        messages = self._ask(lambda: self._consumer.consume(count, 0))
+        return messages or self._ask(lambda: self._consumer.consume(1, _IDLE_SECONDS))
+
+    def _advance(self, open_spans: dict[int, Span], next_offsets: dict[int, int]) -> None:
+        """Take over the consumer's positions, and stop fetching from partitions that are read.
+
+        A partition that is read may still deliver what had been fetched of it, so its position counts too.
+        """
+        asked = [TopicPartition(self._settings.topic, partition) for partition in next_offsets]
+        for found in self._consumer.position(asked):
+            partition = found.partition
+            next_offsets[partition] = max(next_offsets[partition], found.offset)
+            if partition in open_spans and next_offsets[partition] >= open_spans[partition].end:
+                self._close(partition, open_spans)
+
+    def _close(self, partition: int, open_spans: dict[int, Span]) -> None:
+        del open_spans[partition]
+        self._consumer.pause([TopicPartition(self._settings.topic, partition)])
+
+    def _without_events(
+        self, messages: list[Message], open_spans: dict[int, Span], next_offsets: dict[int, int]
+    ) -> list[Message]:
+        """Only the messages; what the others say about their partition is acted upon."""
+        for event in messages:
+            error, partition = event.error(), _PARTITION(event)
+            if error is None or partition not in open_spans:
+                continue
+            if error.code() == KafkaError._PARTITION_EOF:
+                next_offsets[partition] = max(next_offsets[partition], _OFFSET(event))
+            elif error.code() not in _GONE:  # retention passed us while we read: the next drain counts it
+                self.failure = BrokerError(f"partition {partition}: {error.str()}")
+            self._close(partition, open_spans)
+        return [message for message in messages if message.error() is None]
+
+    def _ask[Answer](self, question: Callable[[], Answer]) -> Answer:
+        try:
+            return question()
+        except KafkaException as error:
+            raise BrokerError(self._no_answer(error.args[0].str())) from error
+
+    def _no_answer(self, what: str) -> str:
+        servers, reason = self._settings.bootstrap_servers, self._last_error
+        return f"no answer from Kafka at {servers!r} ({what}{': ' + reason if reason else ''})"
+
+    def _silence(self, open_spans: Mapping[int, Span], next_offsets: Mapping[int, int]) -> str:
+        waiting = ", ".join(
+            f"{p} at {next_offsets[p]} of {span.end}" for p, span in sorted(open_spans.items())
+        )
+        return self._no_answer(f"nothing for {_STALL_SECONDS:.0f} s from partitions {waiting}")
+
+    def _note_error(self, error: KafkaError) -> None:
+        self._last_error = error.str()

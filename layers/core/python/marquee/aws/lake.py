@@ -1,0 +1,178 @@
+"""The event tables in Delta Lake: rows and Kafka offsets, added by one commit or not at all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from marquee.errors import StaleWriterError, StorageError
+from marquee.events.schema import EVENTS, REJECTS
+from marquee.settings import StorageSettings
+
+EVENTS_KEY = "lake/events"
+QUARANTINE_KEY = "lake/quarantine"
+QUARANTINE = REJECTS.append(pa.field("ingested_at", pa.timestamp("us", "UTC"))).append(
+    pa.field("ingest_date", pa.string())
+)
+_CONFLICT = "Concurrent transaction failed"
+_CHECKPOINT_COMMITS = "20"
+"""A commit a minute makes many small log entries; a table is loaded from a checkpoint and at most these."""
+_STATISTICS = ("time", "user_id", "kind", "movie_id", "partition", "offset", "reason", "ingested_at")
+_PLAIN = ("time", "user_id", "offset", "result", "raw")
+"""Columns of nearly distinct values, for which a dictionary costs time and saves nothing."""
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Where the tables stand: a root URI that ends in no slash, and Delta Lake's storage options."""
+
+    root: str
+    storage_options: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, storage: StorageSettings) -> "Lake":
+        """The lake of the bucket; credentials are Lambda's own, from the environment."""
+        options = {"AWS_REGION": storage.region, "aws_conditional_put": "etag"}
+        if storage.endpoint_url:
+            options |= {"AWS_ENDPOINT_URL": storage.endpoint_url, "AWS_ALLOW_HTTP": "true"}
+        return cls(f"s3://{storage.bucket}", options)
+
+    def events(self, topic: str) -> "LakeTable":
+        """The table of accepted lines, as it stands now.
+
+        Raises
+        ------
+        StorageError : S3 refused or did not answer, or there is no such bucket; so does :meth:`quarantine`.
+        """
+        return LakeTable(self, EVENTS_KEY, EVENTS, "event_month", topic)
+
+    def quarantine(self, topic: str) -> "LakeTable":
+        """The table of refused messages, as it stands now."""
+        return LakeTable(self, QUARANTINE_KEY, QUARANTINE, "ingest_date", topic)
+
+    def load(self, key: str) -> DeltaTable | None:
+        """A table as it stands now, to read from; None when there is none."""
+        uri = f"{self.root}/{key}"
+        try:
+            return DeltaTable(uri, storage_options=dict(self.storage_options))
+        except TableNotFoundError:
+            return None
+        except (DeltaError, OSError) as error:
+            raise StorageError(f"{uri} cannot be opened: {error}") from error
+
+
+class LakeTable:
+    """A Delta table whose commits carry how far each Kafka partition has been read.
+
+    It is loaded once, *before* messages are read. A commit goes through this loaded state, so that it is
+    refused when another writer has moved one of its partitions since; a commit brings the state up to date.
+
+    Parameters
+    ----------
+    key : where in the lake the table stands; it is created when there is none.
+    schema, partition_by : of a table that is created.
+    topic : name under which the partitions' offsets are kept, with the partition appended.
+    """
+
+    def __init__(self, lake: Lake, key: str, schema: pa.Schema, partition_by: str, topic: str) -> None:
+        self._topic = topic
+        self._table = _open(lake, key, schema, partition_by)
+        plain = {name: ColumnProperties(dictionary_enabled=False) for name in _PLAIN if name in schema.names}
+        self._writer = WriterProperties(compression="ZSTD", compression_level=1, column_properties=plain)
+
+    @property
+    def version(self) -> int:
+        """The version that was loaded or last committed."""
+        return int(self._table.version())
+
+    def next_offset(self, partition: int) -> int | None:
+        """The first offset of ``partition`` that no commit covers; None when no commit names it."""
+        found: int | None = self._table.transaction_version(self._name(partition))
+        return found
+
+    def append(self, rows: pa.Table, moves: Mapping[int, tuple[int | None, int]]) -> None:
+        """Commit ``rows`` and offsets together; rows may be none.
+
+        Parameters
+        ----------
+        rows : of the table's schema.
+        moves : for each partition its next offset before and after, None when there was none before.
+
+        Raises
+        ------
+        StaleWriterError : another writer moved one of these partitions; nothing was added.
+        StorageError : S3 refused, or did not answer through all retries. Whether the commit stands is then
+            unknown; the next load tells.
+        """
+        # A commit of ours that met another's, of other partitions, took over its offsets: Delta Lake then no
+        # longer sees a conflict with a move that begins before them. So what we begin from is compared too.
+        overtaken = {
+            partition for partition, (before, _) in moves.items() if self.next_offset(partition) != before
+        }
+        if overtaken:
+            raise StaleWriterError(self._stale(overtaken, rows))
+        transactions = [Transaction(self._name(partition), after) for partition, (_, after) in moves.items()]
+        try:
+            write_deltalake(
+                self._table,
+                rows,
+                mode="append",
+                writer_properties=self._writer,
+                commit_properties=CommitProperties(app_transactions=transactions),
+            )
+        except CommitFailedError as error:
+            if _CONFLICT in str(error):
+                raise StaleWriterError(self._stale(set(moves), rows)) from error
+            raise StorageError(f"{self._table.table_uri}: {error}") from error
+        except (DeltaError, OSError) as error:
+            raise StorageError(f"{self._table.table_uri}: {error}") from error
+
+    def _name(self, partition: int) -> str:
+        return f"{self._topic}-{partition}"
+
+    def _stale(self, partitions: set[int], rows: pa.Table) -> str:
+        return (
+            f"{self._table.table_uri}: another drain moved on in partitions {sorted(partitions)} of "
+            f"{self._topic!r} after version {self.version} was loaded; none of our {rows.num_rows} rows "
+            "were added"
+        )
+
+
+def _open(lake: Lake, key: str, schema: pa.Schema, partition_by: str) -> DeltaTable:
+    """The table, created if there is none."""
+    table = lake.load(key)
+    if table is None:
+        _create(lake, key, schema, partition_by)
+        table = lake.load(key)
+    if table is None:
+        raise StorageError(f"{lake.root}/{key} was created and cannot be found")
+    return table
+
+
+def _create(lake: Lake, key: str, schema: pa.Schema, partition_by: str) -> None:
+    uri = f"{lake.root}/{key}"
+    statistics = ",".join(name for name in _STATISTICS if name in schema.names)
+    try:
+        DeltaTable.create(
+            uri,
+            schema,
+            mode="error",
+            partition_by=[partition_by],
+            configuration={
+                "delta.checkpointInterval": _CHECKPOINT_COMMITS,
+                "delta.dataSkippingStatsColumns": statistics,
+            },
+            storage_options=dict(lake.storage_options),
+        )
+    except (DeltaError, OSError) as error:
+        if lake.load(key) is None:  # else another drain created it at this moment
+            raise StorageError(f"{uri} cannot be created: {error}") from error

@@ -1,0 +1,144 @@
+"""Freezing a dataset: a manifest that names the files of one version of the events table, to train on.
+
+Files, rows, time range and offsets come from the table's log; only the counts of kinds, users and movies read
+data, and of it three columns. Thirty million events are counted in the memory that their distinct users need.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import DeltaError
+
+from marquee.aws.bucket import Bucket
+from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, Lake
+from marquee.errors import DatasetNotFoundError, StorageError
+from marquee.events.schema import KINDS
+
+DATASETS = "datasets"
+_FORMAT = 1
+
+
+def freeze(lake: Lake, bucket: Bucket, offsets_name: str, rating_scale: int, now: datetime) -> dict[str, Any]:
+    """Write the dataset manifest of the events table as it stands, and name it the newest.
+
+    The same version of the table and the same settings give the same id, and then the manifest that is there
+    already is the answer.
+
+    Parameters
+    ----------
+    offsets_name : the name under which the tables keep the topic's offsets.
+    now : with a time zone; goes into the manifest.
+
+    Raises
+    ------
+    DatasetNotFoundError : there are no events.
+    StorageError : S3 refused or failed.
+    """
+    events = lake.load(EVENTS_KEY)
+    actions = _add_actions(events) if events is not None else None
+    if events is None or actions is None or actions.num_rows == 0:
+        raise DatasetNotFoundError(f"{lake.root}/{EVENTS_KEY} holds no events yet: let the drain run first")
+    quarantine = lake.load(QUARANTINE_KEY)
+    offsets = _offsets(events, quarantine, actions, offsets_name)
+    names = ("path", "num_records", "size_bytes")
+    rows = zip(*(actions[name].to_pylist() for name in names), strict=True)
+    files = sorted(
+        ({"key": f"{EVENTS_KEY}/{path}", "rows": count, "bytes": size} for path, count, size in rows),
+        key=lambda entry: entry["key"],
+    )
+    dataset_id = _dataset_id(events.version(), files, offsets, rating_scale)
+    key = f"{DATASETS}/{dataset_id}.json"
+    payload = bucket.get(key)
+    if payload is None:
+        counts = _counts(events)
+        manifest = {
+            "format": _FORMAT,
+            "dataset_id": dataset_id,
+            "created_at": _iso(now),
+            "bucket": bucket.name,
+            "table": EVENTS_KEY,
+            "delta_version": events.version(),
+            "files": files,
+            "offsets": offsets,
+            "counts": counts,
+            "time_range": [
+                _iso(pc.min(actions["min.time"]).as_py()),
+                _iso(pc.max(actions["max.time"]).as_py()),
+            ],
+            "quality": _quality(quarantine, offsets, sum(counts["kinds"].values())),
+            "rating_scale": rating_scale,
+        }
+        payload = json.dumps(manifest, indent=1).encode()
+        bucket.put(key, payload)
+    bucket.put(f"{DATASETS}/latest.json", json.dumps({"dataset_id": dataset_id}).encode())
+    return dict(json.loads(payload))
+
+
+def _add_actions(table: DeltaTable) -> pa.Table:
+    """The files of the table with their statistics, a row each."""
+    return pa.table(table.get_add_actions(flatten=True))
+
+
+def _offsets(
+    events: DeltaTable, quarantine: DeltaTable | None, actions: pa.Table, offsets_name: str
+) -> dict[str, int]:
+    """Where events stands in every partition of which either table has a row."""
+    highest = pc.max(actions["max.partition"]).as_py()
+    if quarantine is not None and (refused := _add_actions(quarantine)).num_rows:
+        highest = max(highest, pc.max(refused["max.partition"]).as_py())
+    names = [f"{offsets_name}-{partition}" for partition in range(highest + 1)]
+    found = {name: events.transaction_version(name) for name in names}
+    return {name: at for name, at in found.items() if at is not None}
+
+
+def _dataset_id(
+    version: int, files: list[dict[str, Any]], offsets: Mapping[str, int], rating_scale: int
+) -> str:
+    identity = [EVENTS_KEY, files, dict(sorted(offsets.items())), {"rating_scale": rating_scale}]
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return f"ds-{version}-{digest[:8]}"
+
+
+def _counts(events: DeltaTable) -> dict[str, Any]:
+    by_kind = ", ".join(f"count(*) FILTER (WHERE kind = '{kind}') AS {kind}" for kind in KINDS)
+    counted = f"{by_kind}, count(DISTINCT user_id) AS users, count(DISTINCT movie_id) AS movies"
+    row = _query(events, f"SELECT {counted} FROM rows")[0]
+    kinds = {kind: row[kind] for kind in KINDS}
+    return {"kinds": kinds, "users": row["users"], "movies": row["movies"]}
+
+
+def _quality(quarantine: DeltaTable | None, offsets: Mapping[str, int], stored: int) -> dict[str, Any]:
+    """What of the messages that the dataset covers was refused, and why."""
+    by_reason: dict[str, int] = {}
+    if quarantine is not None:
+        covered = " OR ".join(
+            f'(partition = {name.rpartition("-")[2]} AND "offset" < {at})' for name, at in offsets.items()
+        )
+        found = _query(
+            quarantine,
+            f"SELECT reason, count(*) AS n FROM rows WHERE {covered or 'FALSE'} GROUP BY 1 ORDER BY 1",
+        )
+        by_reason = {row["reason"]: row["n"] for row in found}
+    refused = sum(by_reason.values())
+    return {"quarantined": by_reason, "reject_share": refused / (refused + stored)}
+
+
+def _query(table: DeltaTable, sql: str) -> list[dict[str, Any]]:
+    """Rows of ``sql``, in which the table is called ``rows``."""
+    try:
+        answer: list[dict[str, Any]] = pa.table(
+            QueryBuilder().register("rows", table).execute(sql)
+        ).to_pylist()
+    except (DeltaError, OSError) as error:
+        raise StorageError(f"{table.table_uri} could not be read: {error}") from error
+    return answer
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
