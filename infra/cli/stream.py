@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
 
 
 def simulate(
+    *,
     users: Annotated[int, typer.Option(min=2, help="People, once all have joined.")] = 2_000,
     movies: Annotated[int, typer.Option(min=2, help="Films in the catalogue.")] = 1_000,
     events: Annotated[
@@ -89,6 +90,7 @@ def simulate(
 
 
 def replay(
+    *,
     path: Annotated[
         Path, typer.Argument(help="MovieLens: the folder, or its ratings.csv, u.data or ratings.dat.")
     ],

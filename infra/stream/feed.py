@@ -7,6 +7,7 @@ import numpy as np
 
 from infra.stream.batch import DIRTY, Batch, Produced
 from infra.stream.producer import LogProducer
+from marquee.errors import BrokerError
 from marquee.settings import KafkaSettings
 
 
@@ -61,6 +62,8 @@ def feed(
                     progress(len(part))
                     if rate:
                         time.sleep(max(0.0, began + sent / rate - time.monotonic()))
+    except BrokerError as error:
+        raise BrokerError(f"{error} ({producer.acknowledged:,} lines of this run are in the log)") from error
     except KeyboardInterrupt as interrupt:
         raise FeedInterrupted(producer.acknowledged) from interrupt
     return Produced.of(counts)

@@ -3,8 +3,9 @@
 Its partitions hold :data:`~infra.kafka.embedded.MAX_PARTITION_BYTES` of *stored* (compressed) bytes each and
 drop the oldest beyond. The protocol does not tell how full one is, so this reckons: messages not yet drained
 (end offset less committed offset, which the protocol does tell) times the bytes a message has taken on the
-wire on average, with a margin. (The limit on batches never binds: it would take batches under 52 bytes,
-and an empty one has 61.)
+wire on average, with a margin. What waits from before is read back once to learn its average.
+
+The limit on batches never binds: it would take batches under 52 bytes, and an empty one has 61.
 """
 
 import time
@@ -17,9 +18,6 @@ from marquee.errors import BrokerError
 
 MARGIN = 1.25
 """By how much a partition's messages may be larger than the average of all."""
-
-_INHERITED_BYTES = 160
-"""A short line in a batch of its own: the most that lines from before our time can have taken."""
 
 _RECORD_BYTES = 16
 _WAY_OUT = (
@@ -56,6 +54,9 @@ class Link(Protocol):
     def settle(self) -> float | None:
         """Wait until the broker has all that was sent; mean bytes a message took so far, None if unknown."""
 
+    def measure(self, spans: Mapping[int, Span]) -> float:
+        """Mean bytes that the messages waiting in ``spans`` take, by reading them back; there are some."""
+
 
 class CapacityGuard:
     """Lets a producer send what the embedded broker can hold; else waits for ingest, and then gives up."""
@@ -74,6 +75,8 @@ class CapacityGuard:
         self._pause_seconds = pause_seconds
         spans = link.spans()
         self._began = {number: span.high for number, span in spans.items()}
+        waiting = sum(span.waiting for span in spans.values())
+        self._inherited_bytes = MARGIN * link.measure(spans) if waiting else 0.0
         self._lost_before = sum(span.lost for span in spans.values())
         self._headroom = 0
 
@@ -117,7 +120,7 @@ class CapacityGuard:
 
     def _partition_room(self, number: int, span: Span, message_bytes: float) -> int:
         inherited = max(0, self._began.get(number, 0) - max(span.committed, span.low))
-        held = inherited * max(message_bytes, _INHERITED_BYTES) + (span.waiting - inherited) * message_bytes
+        held = inherited * self._inherited_bytes + (span.waiting - inherited) * message_bytes
         return int((MAX_PARTITION_BYTES - held) / message_bytes)
 
     def _lost(self, spans: Mapping[int, Span]) -> None:

@@ -164,8 +164,8 @@ class _EmbeddedLink:
     def __init__(self, kafka: KafkaSettings, settle: Callable[[], float | None]) -> None:
         self._topic = kafka.topic
         self.settle = settle
-        config = {"bootstrap.servers": kafka.bootstrap_servers, "group.id": kafka.group, "log_level": 0}
-        self._consumer = Consumer(config)
+        self._config = {"bootstrap.servers": kafka.bootstrap_servers, "group.id": kafka.group, "log_level": 0}
+        self._consumer = Consumer(self._config)
         topics = self._consumer.list_topics(timeout=_TIMEOUT_SECONDS).topics
         self._partitions = sorted(topics[kafka.topic].partitions)
 
@@ -182,6 +182,29 @@ class _EmbeddedLink:
         low, high = self._consumer.get_watermark_offsets(place, timeout=_TIMEOUT_SECONDS)
         # A group that has committed nothing answers with a negative offset: it begins at 0.
         return Span(low, high, max(committed.offset, 0))
+
+    def measure(self, spans: Mapping[int, Span]) -> float:
+        received: list[int] = []
+        counting = {
+            "enable.auto.commit": False,
+            "statistics.interval.ms": _STATISTICS_MS,
+            "stats_cb": lambda text: received.append(int(json.loads(text)["rx_bytes"])),
+        }
+        reader = Consumer({**self._config, **counting})
+        waiting = [(number, span) for number, span in spans.items() if span.waiting]
+        places = [TopicPartition(self._topic, number, span.high - span.waiting) for number, span in waiting]
+        reader.assign(places)
+        left = messages = sum(span.waiting for _, span in waiting)
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        while left > 0 and time.monotonic() < deadline:
+            left -= len(reader.consume(min(left, 10_000), timeout=0.1))
+        seen = len(received)
+        while len(received) == seen and time.monotonic() < deadline:
+            reader.poll(_STATISTICS_MS / 1000)
+        reader.close()
+        if left > 0 or len(received) == seen:
+            raise BrokerError("the embedded broker did not give back what it holds")
+        return received[-1] / messages
 
     def close(self) -> None:
         self._consumer.close()

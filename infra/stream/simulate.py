@@ -126,7 +126,9 @@ class _Events(NamedTuple):
         return cls(time_us, user, kinds, none if movie is None else movie, none if value is None else value)
 
     def where(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Self:
-        return self._make(column[rows] for column in self)
+        return type(self)(
+            self.time_us[rows], self.user[rows], self.kind[rows], self.movie[rows], self.value[rows]
+        )
 
 
 def _join(parts: Sequence[_Events]) -> _Events:
