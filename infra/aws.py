@@ -23,16 +23,20 @@ class Target:
     endpoint_url: str
     local: bool
 
+    @property
+    def credentials(self) -> dict[str, str]:
+        """What LocalStack accepts as such; none for AWS, where boto3 finds the caller's own."""
+        return {"aws_access_key_id": "test", "aws_secret_access_key": "test"} if self.local else {}
+
     def client(self, service: str) -> Any:
         """A boto3 client; an invoke may take as long as Lambda allows, and is never sent twice."""
         config = Config(read_timeout=_LONGEST_INVOKE_SECONDS, retries={"total_max_attempts": 1})
-        extra = {"aws_access_key_id": "test", "aws_secret_access_key": "test"} if self.local else {}
         return boto3.client(
             service,
             region_name=self.region,
             endpoint_url=self.endpoint_url or None,
             config=config if service == "lambda" else None,
-            **extra,
+            **self.credentials,
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import urllib3
 
 from infra import load, pipeline
@@ -18,7 +19,13 @@ from infra.load import LoadReport
 from infra.release.execute import Releaser
 from infra.release.state import release_status
 from infra.stack import Stack
+from infra.stream import catalogue
+from infra.stream.batch import Produced
+from infra.stream.movielens import read_movies
+from infra.stream.replay import Replay, replay
+from infra.stream.simulate import Simulation, movies_of, simulate
 from marquee.aws.bucket import Bucket
+from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, Lake
 from marquee.aws.model_reader import model_key
 from marquee.errors import ReleaseError
 from marquee.factors.layout import decode_shard, shard_key
@@ -76,9 +83,32 @@ class Demo:
         """Layers, bucket, log groups and the three functions."""
         deployment.deploy(LOCAL_STAGE, self.target, self.settings, progress)
 
-    def ingest(self, progress: Callable[[dict[str, Any]], None]) -> None:
+    def feed(self, ratings: Path | None, events: int) -> Produced:
+        """Write the catalogue to the lake and the log to the topic: MovieLens, or else a simulation."""
+        kafka, scale = self.settings.kafka, self.settings.ingest.rating_scale
+        partitions = self.settings.stack.broker_partitions
+        if ratings is None:
+            simulation = Simulation(events=events, rating_scale=scale)
+            self._catalogue(movies_of(simulation))
+            return simulate(simulation, kafka, partitions=partitions)
+        options = Replay(ratings, scale)
+        self._catalogue(read_movies(ratings))
+        return replay(options, kafka, partitions=partitions)
+
+    def _catalogue(self, movies: pa.Table) -> None:
+        catalogue.write(self.target.client("s3"), self.settings.storage.bucket, movies)
+
+    def ingest(self) -> None:
         """Have the ingest function drain the topic to its end."""
-        pipeline.drain_all(self.target.client("lambda"), LOCAL_STAGE, progress)
+        pipeline.drain_all(self.target.client("lambda"), LOCAL_STAGE)
+
+    def in_lake(self) -> tuple[int, int]:
+        """Rows of the event table and of quarantine, as the tables themselves count them."""
+        lake = Lake.of(self.settings.storage)
+        credentials = {name.upper(): value for name, value in self.target.credentials.items()}
+        lake = replace(lake, storage_options={**lake.storage_options, **credentials})
+        stored, quarantined = (lake.load(key) for key in (EVENTS_KEY, QUARANTINE_KEY))
+        return (stored.count() if stored else 0, quarantined.count() if quarantined else 0)
 
     def snapshot(self) -> dict[str, Any]:
         """Freeze a dataset of all that was ingested."""

@@ -19,5 +19,5 @@ def state_dir(settings: StackSettings) -> Path:
 
 
 def functions_dir(settings: StackSettings) -> Path:
-    """Folder of the Chalice apps; a second stack needs a copy, since chalice keeps its state beside the app."""
+    """Folder of the Chalice apps; a second stack needs a copy, since chalice keeps state beside the app."""
     return Path(settings.functions_dir).resolve() if settings.functions_dir else FUNCTIONS

@@ -1,6 +1,5 @@
 """The steps an operator triggers by hand: drain, snapshot, train. Each is an invoke of a function."""
 
-from collections.abc import Callable
 from typing import Any
 
 from infra import aws
@@ -12,11 +11,10 @@ def drain(client: Any, stage: str) -> dict[str, Any]:
     return aws.invoke(client, f"marquee-ingest-{stage}-drain", {})
 
 
-def drain_all(client: Any, stage: str, progress: Callable[[dict[str, Any]], None], most: int = 200) -> None:
-    """Drain until nothing lags; ``progress`` sees each report."""
+def drain_all(client: Any, stage: str, most: int = 200) -> None:
+    """Drain until nothing lags; StackError when that takes more than ``most`` drains."""
     for _ in range(most):
         report = drain(client, stage)
-        progress(report)
         if report["lag"] == 0:
             return
     raise StackError(f"the topic still lags after {most} drains: {report['lag']} events")

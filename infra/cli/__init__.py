@@ -5,7 +5,6 @@ from typing import Any
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
-from click import Context
 from typer.core import TyperGroup
 
 from infra.cli import demo, deploy, pipeline, release, stack, status, stream
@@ -15,7 +14,7 @@ from marquee.errors import MarqueeError
 class ClearErrors(TyperGroup):
     """A group that prints our errors as one line on stderr and exits 1; a bug still shows its trace."""
 
-    def invoke(self, ctx: Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

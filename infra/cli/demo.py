@@ -1,8 +1,9 @@
 """`marquee demo`: everything at once, and a summary a person enjoys reading."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +15,10 @@ from rich.table import Table
 from scipy.stats import binomtest
 
 from infra import demo, stack
-from infra.demo import DemoReport
+from infra.demo import EVENTS, REQUESTS, WEIGHT, Demo, DemoReport
+from infra.deploy import deployment
 from infra.paths import BUILD
-from marquee.settings import KafkaSettings, StackSettings
+from infra.stream.movielens import find
 
 _RESULT = BUILD / "demo.json"
 
@@ -28,54 +30,72 @@ def register(app: typer.Typer) -> None:
 
 @contextmanager
 def _step(console: Console, what: str) -> Iterator[None]:
-    began = time.monotonic()
-    with console.status(what):
+    with _timed(console, what), console.status(what):
         yield
-    console.print(f"  [green]✓[/] {what} [dim]{time.monotonic() - began:.1f} s[/]")
 
 
 def run(
     ratings: Annotated[
         Path | None, typer.Option(help="MovieLens folder or ratings file to replay; simulated when left out.")
     ] = None,
-    events: Annotated[int, typer.Option(min=5_000, help="Events to simulate.")] = demo.EVENTS,
+    events: Annotated[int, typer.Option(min=5_000, help="Events to simulate.")] = EVENTS,
     output: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = _RESULT,
 ) -> None:
-    """Start a clean stack, feed it, train SVD and NMF in Lambda, release them 50/50 and ask for 1,000 lists.
+    """Start a clean stack, feed it, train SVD and NMF in Lambda, release them 50/50, ask for 1,000 lists.
 
     A stack that is already running is ended first. The new one stays up: `make down` ends it.
     """
     console = Console()
-    settings, kafka = StackSettings.from_env(), KafkaSettings.from_env()
-    began = time.monotonic()
+    settings = deployment.Settings.from_env()
+    if ratings is not None:
+        find(ratings)  # a wrong path is said before anything starts
+    began, since = time.monotonic(), time.time()
     console.print("[bold]Marquee[/]: Kafka → ingest → S3 → train → release → API, on this machine alone\n")
-    if stack.stop(settings):
+    if stack.stop(settings.stack):
         console.print("  [yellow]•[/] ended the stack that was running")
-    with stack.starting(settings, kafka) as running:
-        job = demo.Demo.on(running, kafka)
-        with _step(console, f"LocalStack and Kafka ({running.broker}) are up"):
-            pass
-        with _step(console, "deploy layers and functions with Chalice"):
-            job.deploy()
-        produced = job.feed(ratings, events)
-        with _step(console, "ingest Lambda drains the topic into Delta tables"):
-            job.ingest()
-        with _step(console, "freeze a dataset; train SVD and NMF in Lambda"):
-            dataset, models = job.train()
-        with _step(console, f"release both behind the alias live, {demo.WEIGHT:.0%} each"):
-            job.release(models)
-        with Progress(
-            TextColumn("  asking the live API"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            console=console,
-            transient=True,
-        ) as progress:
-            task = progress.add_task("requests", total=demo.REQUESTS)
-            report = job.ask(produced, dataset, models, lambda: progress.advance(task))
-        report = demo.timed(report, time.monotonic() - began)
+    with ExitStack() as stays:
+        with _step(console, "start LocalStack and Kafka"):
+            running = stays.enter_context(stack.starting(settings.stack, settings.kafka))
+        report = _carry_out(console, Demo.on(running, settings), ratings, events, since)
+        report = replace(report, seconds=time.monotonic() - began)
         demo.write(report, output)
-        _print_summary(console, report, output)
+    _print_summary(console, report, output)
+
+
+def _carry_out(console: Console, job: Demo, ratings: Path | None, events: int, since: float) -> DemoReport:
+    with _step(console, "deploy layers and functions with Chalice"):
+        job.deploy()
+    with _step(console, f"replay {ratings}" if ratings else "simulate a streaming service"):
+        produced = job.feed(ratings, events)
+    with _step(console, "the ingest Lambda drains the topic into Delta tables"):
+        job.ingest()
+        stored, quarantined = job.in_lake()
+    with _step(console, "freeze a dataset; train SVD and NMF in Lambda"):
+        models = job.train(job.snapshot()["dataset_id"])
+    with _step(console, f"release both behind the alias live, {WEIGHT:.0%} each"):
+        url = job.release(models)
+    with _progress(console, "ask the live API", REQUESTS) as tick:
+        load = job.ask(url, models, tick)
+    answers = demo.ask_titles(url, job.known_users(models[0]))
+    metric_requests = job.requests_in_cloudwatch(since, expected=load.requests)
+    return DemoReport(
+        produced.events, stored, quarantined, models, answers, load, metric_requests, api_url=url
+    )
+
+
+@contextmanager
+def _progress(console: Console, what: str, total: int) -> Iterator[Callable[[], None]]:
+    columns = (TextColumn(f"  {what}"), BarColumn(), MofNCompleteColumn())
+    with _timed(console, what), Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+@contextmanager
+def _timed(console: Console, what: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    console.print(f"  [green]✓[/] {what} [dim]{time.monotonic() - began:.1f} s[/]")
 
 
 def _print_summary(console: Console, report: DemoReport, output: Path) -> None:

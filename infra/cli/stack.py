@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from infra import stack
+from infra.deploy.chalice_run import QUICK_WAITERS
 from marquee.settings import KafkaSettings, StackSettings
 
 
@@ -43,6 +44,7 @@ def down() -> None:
 def env() -> None:
     """Print shell commands that point AWS clients and chalice at the stack: eval "$(marquee env)"."""
     running = stack.require(StackSettings.from_env())
-    variables = {**stack.environment(running), "PATH": f"{shlex.quote(sys.prefix)}/bin:$PATH"}
+    waiters = {"AWS_DATA_PATH": str(QUICK_WAITERS)}
+    variables = {**stack.environment(running), **waiters, "PATH": f"{shlex.quote(sys.prefix)}/bin:$PATH"}
     for name, value in variables.items():
         typer.echo(f'export {name}="{value}"' if name == "PATH" else f"export {name}={shlex.quote(value)}")
