@@ -40,6 +40,7 @@ def spec(port: int, state: Path, keepalive_seconds: float = 600.0) -> ProcessSpe
         "LOCALSTACK_HOST": f"127.0.0.1:{port}",
         "DNS_ADDRESS": "0",
         "DISABLE_EVENTS": "1",
+        "LS_LOG": "warning",
         "SKIP_SSL_CERT_DOWNLOAD": "1",
         "LAMBDA_RUNTIME_EXECUTOR": "process",
         "LAMBDA_RUNTIME_ENVIRONMENT_TIMEOUT": "60",

@@ -83,7 +83,13 @@ def test_weights_of_an_alias_can_be_set_and_changed(running: Emulator) -> None:
 
 
 def test_a_timeout_kills_and_the_next_call_starts_anew(running: Emulator) -> None:
-    source = "import os, time\ndef handler(e, c):\n    print('sleepy', flush=True)\n    time.sleep(e)\n    return os.getpid()"
+    source = """
+import os, time
+def handler(event, context):
+    print("sleepy")
+    time.sleep(event)
+    return os.getpid()
+"""
     function = running.function(source, Timeout=1)
     before = function.call(0).payload
     late = function.call(30)
@@ -171,16 +177,16 @@ def test_a_request_over_six_megabytes_is_refused(running: Emulator) -> None:
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 413
 
 
-@pytest.mark.parametrize(
-    "hold",
-    [
-        "x = bytearray(300 << 20)",
-        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = bytearray(300 << 20)\\nimport time; time.sleep(9)'])",
-    ],
-    ids=["itself", "in a subprocess"],
-)
-def test_the_memory_size_is_a_limit(running: Emulator, hold: str) -> None:
-    source = f"import time\ndef handler(e, c):\n    if e:\n        {hold}\n        time.sleep(9)\n    return 'fine'"
+@pytest.mark.parametrize("program", ["exec(HOLD)", "subprocess.run([sys.executable, '-c', HOLD])"])
+def test_the_memory_size_is_a_limit(running: Emulator, program: str) -> None:
+    source = f"""
+import subprocess, sys
+HOLD = "import time; x = bytearray(300 << 20); time.sleep(9)"
+def handler(event, context):
+    if event:
+        {program}
+    return "fine"
+"""
     function = running.function(source, MemorySize=192)
     killed = function.call(True)
     assert killed.payload["errorType"] == "Runtime.OutOfMemory"
@@ -290,7 +296,8 @@ def test_only_code_layers_and_runtime_are_importable(running: Emulator) -> None:
     source = """
 import importlib.util, os
 def handler(event, context):
-    return [name for name in event if importlib.util.find_spec(name)] + [os.getcwd() == os.environ["LAMBDA_TASK_ROOT"]]
+    found = [name for name in event if importlib.util.find_spec(name)]
+    return [*found, os.getcwd() == os.environ["LAMBDA_TASK_ROOT"]]
 """
     names = [
         "boto3",
@@ -341,7 +348,7 @@ def test_asynchronous_calls_run(running: Emulator) -> None:
 def test_many_concurrent_calls_all_answer(running: Emulator) -> None:
     function = running.function("import time\ndef handler(e, c):\n    time.sleep(0.02)\n    return e")
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda i: function.call(i), range(120)))
+        answers = list(pool.map(function.call, range(120)))
     assert [answer.payload for answer in answers] == list(range(120))
 
 

@@ -14,4 +14,13 @@ if __name__ == "__main__":
 
     from localstack.runtime.main import main
 
-    main()
+    code: object = 1
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Its services have ended; taking the interpreter apart would cost another second.
+        os._exit(code if isinstance(code, int) else 1)

@@ -9,7 +9,7 @@ from localstack.services.cloudwatch import alarm_scheduler, provider_v2
 from localstack.utils.patch import patch
 
 from . import percentiles
-from .metrics_store import MetricsStore
+from .metrics_store import metrics_store
 
 
 @patch(alarm_scheduler.generate_metric_query)
@@ -42,12 +42,12 @@ class CloudwatchProvider(provider_v2.CloudwatchProvider):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cloudwatch_database = MetricsStore()
+        self.cloudwatch_database = metrics_store()
         self.alarm_scheduler = AlarmScheduler()
 
     def on_after_state_reset(self) -> None:
         """Start afresh, on our store again."""
-        self.cloudwatch_database = MetricsStore()
+        self.cloudwatch_database = metrics_store()
         self.alarm_scheduler.start()
 
     def get_metric_data(

@@ -6,12 +6,12 @@ log and makes no metric, as on AWS.
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 MARK = '"CloudWatchMetrics"'
-_MAX_VALUES = 150
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def parse(message: str) -> Iterator[tuple[Series, list[float]]]:
         stamp = document["_aws"]
         timestamp = int(stamp["Timestamp"]) // 1000
         for directive in stamp["CloudWatchMetrics"]:
-            for names in directive["Dimensions"]:
+            for names in directive.get("Dimensions") or [[]]:
                 dimensions = tuple((name, str(document[name])) for name in names)
                 for metric in directive["Metrics"]:
                     values = _numbers(document.get(metric["Name"]))
@@ -65,19 +65,12 @@ def collect(messages: Iterable[str]) -> dict[Series, list[float]]:
     return found
 
 
-def metric_data(series: Series, values: list[float]) -> Iterator[dict[str, Any]]:
-    """``values`` as entries of PutMetricData, which takes at most 150 distinct values in one."""
-    counts: dict[float, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    distinct = list(counts)
-    for first in range(0, len(distinct), _MAX_VALUES):
-        part = distinct[first : first + _MAX_VALUES]
-        yield {
-            "MetricName": series.name,
-            "Dimensions": [{"Name": name, "Value": value} for name, value in series.dimensions],
-            "Timestamp": series.timestamp,
-            "Unit": series.unit,
-            "Values": part,
-            "Counts": [float(counts[value]) for value in part],
-        }
+def metric_datum(series: Series, values: Sequence[float]) -> dict[str, Any]:
+    """``values`` as one entry of PutMetricData."""
+    return {
+        "MetricName": series.name,
+        "Dimensions": [{"Name": name, "Value": value} for name, value in series.dimensions],
+        "Timestamp": datetime.fromtimestamp(series.timestamp, UTC),
+        "Unit": series.unit,
+        "Values": list(values),
+    }

@@ -15,7 +15,8 @@ from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecu
 from . import opt
 from .children import Spawner
 from .environment import ExecutionEnvironment, FunctionSpec, LogLines, Outcome
-from .lambda_service import LogBatch, log_shipper, record_call
+from .lambda_logs import LogGroup, log_shipper
+from .lambda_metrics import Call, now, record
 from .runtime import Event
 
 LOG = logging.getLogger(__name__)
@@ -67,7 +68,20 @@ class ProcessRuntimeExecutor(RuntimeExecutor):
             deadline_ms,
         )
         outcome: Outcome = self._environment.invoke(event)
-        record_call(self.function_version.id, event.function_arn, outcome)
+        version = self.function_version.id
+        resource = ":".join([version.function_name, *event.function_arn.split(":")[7:]])
+        record(
+            Call(
+                version.account,
+                version.region,
+                version.function_name,
+                resource,
+                version.qualifier,
+                outcome.duration_ms,
+                outcome.is_error,
+                now(),
+            )
+        )
         return InvocationResult(event.request_id, outcome.payload, outcome.is_error, outcome.log)
 
     def get_address(self) -> str:
@@ -149,4 +163,4 @@ class ProcessRuntimeExecutor(RuntimeExecutor):
 
     def _emit(self, lines: LogLines) -> None:
         version = self.function_version.id
-        log_shipper().put(LogBatch(version.account, version.region, self._log_group, self._log_stream, lines))
+        log_shipper(LogGroup(version.account, version.region, self._log_group)).put((self._log_stream, lines))

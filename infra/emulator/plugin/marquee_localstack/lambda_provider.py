@@ -1,5 +1,6 @@
 """LocalStack's Lambda with our changes in place before it starts."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any
 
@@ -11,6 +12,7 @@ from .lambda_service import take_over
 
 take_over()
 
+_STOPPERS = 16
 _alias_target: ContextVar[Any] = ContextVar("alias_target")
 
 
@@ -34,3 +36,24 @@ class LambdaProvider(provider.LambdaProvider):
             qualifier = request.get("function_version") or alias.function_version
             _alias_target.set(function.versions.get(qualifier))
         return super().update_alias(context, function_name, name, **request)
+
+    def on_before_stop(self) -> None:
+        """End every environment at once; LocalStack would first wait for the queues of each version."""
+        for worker in self.esm_workers.values():
+            worker.stop_for_shutdown()
+        service = self.lambda_service
+        for manager in list(service.event_managers.values()):
+            manager.stopped.set()
+            if manager.poller:
+                manager.poller.stop()
+        for version in [
+            *service.lambda_running_versions.values(),
+            *service.lambda_starting_versions.values(),
+        ]:
+            version.shutdown_event.set()
+        assignment = service.assignment_service
+        environments = [one for some in list(assignment.environments.values()) for one in some.values()]
+        with ThreadPoolExecutor(_STOPPERS) as pool:
+            list(pool.map(assignment.stop_environment, environments))
+        service.task_executor.shutdown(wait=False, cancel_futures=True)
+        assignment.stop()

@@ -1,51 +1,56 @@
 """CloudWatch Logs that makes metrics of EMF lines."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
 from localstack.aws.api import RequestContext
-from localstack.aws.connect import connect_to
 from localstack.services.logs import provider
 
 from . import emf
+from .metrics_store import metrics_store
 from .shipping import Shipper
-
-_MAX_METRICS = 500
 
 _Message = tuple[str, str, str]
 
 
 def _deliver(messages: Sequence[_Message]) -> None:
-    by_place: dict[tuple[str, str], list[str]] = defaultdict(list)
+    places: dict[tuple[str, str], list[str]] = defaultdict(list)
     for account, region, text in messages:
-        by_place[account, region].append(text)
-    for (account, region), texts in by_place.items():
-        client = connect_to(aws_access_key_id=account, region_name=region).cloudwatch
-        by_namespace: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        places[account, region].append(text)
+    for (account, region), texts in places.items():
+        namespaces: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for series, values in emf.collect(texts).items():
-            by_namespace[series.namespace] += emf.metric_data(series, values)
-        for namespace, metrics in by_namespace.items():
-            for start in range(0, len(metrics), _MAX_METRICS):
-                client.put_metric_data(Namespace=namespace, MetricData=metrics[start : start + _MAX_METRICS])
+            namespaces[series.namespace].append(emf.metric_datum(series, values))
+        for namespace, data in namespaces.items():
+            metrics_store().add_metric_data(account, region, namespace, data)
 
 
 @cache
-def emf_shipper() -> Shipper[_Message]:
-    """The way of EMF lines to CloudWatch."""
-    return Shipper("marquee-emf", _deliver, delay_seconds=0.25)
+def _shipper() -> Shipper[_Message]:
+    return Shipper("marquee-emf", _deliver)
+
+
+def forward_metrics(account: str, region: str, messages: Iterable[str]) -> None:
+    """Make metrics of those ``messages`` that are EMF, soon."""
+    for message in messages:
+        if emf.MARK in message:
+            _shipper().put((account, region, message))
 
 
 class LogsProvider(provider.LogsProvider):
     """LocalStack's provider; log events of whatever source may carry metrics."""
 
     def put_log_events(
-        self, context: RequestContext, log_group_name: str, log_stream_name: str, log_events: Any, **rest: Any
+        self,
+        context: RequestContext,
+        log_group_name: str,
+        log_stream_name: str,
+        log_events: Any,
+        **rest: Any,
     ) -> Any:
-        """Store the events, and pass those in EMF on."""
+        """Store the events, and the metrics in them."""
         answer = super().put_log_events(context, log_group_name, log_stream_name, log_events, **rest)
-        for event in log_events:
-            if emf.MARK in event["message"]:
-                emf_shipper().put((context.account_id, context.region, event["message"]))
+        forward_metrics(context.account_id, context.region, [event["message"] for event in log_events])
         return answer

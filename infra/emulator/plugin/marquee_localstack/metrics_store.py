@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from localstack.services.cloudwatch.cloudwatch_database_helper import CloudwatchDatabase
@@ -67,8 +68,9 @@ class MetricsStore(CloudwatchDatabase):
             for value, count in zip(values, counts, strict=True):
                 singles += [(*head, value)] * int(count)
             if figures := metric.get("StatisticValues"):
-                figures = (figures[name] for name in ("SampleCount", "Sum", "Minimum", "Maximum"))
-                sets.append((*head, *figures))
+                sets.append(
+                    (*head, *(figures[name] for name in ("SampleCount", "Sum", "Minimum", "Maximum")))
+                )
         with self._connection() as connection:
             single = _INSERT.format(table=self.TABLE_SINGLE_METRICS, columns="value", values="?")
             connection.executemany(single, singles)
@@ -109,3 +111,9 @@ class MetricsStore(CloudwatchDatabase):
             reverse=scan_by in (None, "TimestampDescending"),
         )
         return {"timestamps": times, "values": [found[time] for time in times]}
+
+
+@cache
+def metrics_store() -> MetricsStore:
+    """The one store of this LocalStack."""
+    return MetricsStore()
