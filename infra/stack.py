@@ -18,7 +18,7 @@ from infra.kafka import apache, embedded
 from infra.paths import state_dir
 from infra.processes import ProcessSpec, free_port, is_alive, require_free
 from marquee.errors import StackError
-from marquee.settings import KafkaSettings, StackSettings, StorageSettings
+from marquee.settings import KafkaSettings, StackSettings
 
 _START_TIMEOUT_SECONDS = 90.0
 _STOP_TIMEOUT_SECONDS = 30.0
@@ -39,14 +39,17 @@ class Stack:
         return is_alive(self.supervisor_pid, self.supervisor_started)
 
 
-def environment(stack: Stack) -> dict[str, str]:
-    """The variables that point AWS clients, ``chalice`` and our own commands at ``stack``."""
+def environment(stack: Stack, region: str) -> dict[str, str]:
+    """The variables that point AWS clients and ``chalice`` at ``stack``.
+
+    The broker is not among them: our commands find it in the stack's record, and a shell that kept its
+    address would make the next stack take it for a broker of the user's.
+    """
     return {
         "AWS_ENDPOINT_URL": stack.endpoint_url,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": StorageSettings().region,
-        "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,
+        "AWS_DEFAULT_REGION": region,
     }
 
 

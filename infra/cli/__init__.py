@@ -22,7 +22,7 @@ class ClearErrors(TyperGroup):
         except (MarqueeError, BotoCoreError, ClientError) as error:
             message, code = str(error), 1
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             message, code = f"no space is left on the disk (writing {error.filename or 'a file'})", 1
         typer.secho(f"marquee: {message}", fg=typer.colors.RED, err=True)

@@ -2,13 +2,14 @@
 
 import shlex
 import sys
+from collections.abc import Mapping
 
 import typer
 from rich.console import Console
 
 from infra import stack
 from infra.deploy.chalice_run import QUICK_WAITERS
-from marquee.settings import KafkaSettings, StackSettings
+from marquee.settings import KafkaSettings, StackSettings, StorageSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +45,12 @@ def down() -> None:
 def env() -> None:
     """Print shell commands that point AWS clients and chalice at the stack: eval "$(marquee env)"."""
     running = stack.require(StackSettings.from_env())
-    waiters = {"AWS_DATA_PATH": str(QUICK_WAITERS)}
-    variables = {**stack.environment(running), **waiters, "PATH": f"{shlex.quote(sys.prefix)}/bin:$PATH"}
-    for name, value in variables.items():
-        typer.echo(f'export {name}="{value}"' if name == "PATH" else f"export {name}={shlex.quote(value)}")
+    variables = stack.environment(running, StorageSettings.from_env().region)
+    for line in export_lines({**variables, "AWS_DATA_PATH": str(QUICK_WAITERS)}, sys.prefix):
+        typer.echo(line)
+
+
+def export_lines(variables: Mapping[str, str], prefix: str) -> list[str]:
+    """Shell commands that set ``variables`` and put the programs of the environment ``prefix`` first."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    return [*lines, f'export PATH={shlex.quote(f"{prefix}/bin")}:"$PATH"']
