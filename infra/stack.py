@@ -15,13 +15,14 @@ import psutil
 from infra import supervisor
 from infra.emulator import server
 from infra.kafka import apache, embedded
-from infra.paths import state_dir
+from infra.paths import BUILD, state_dir
 from infra.processes import ProcessSpec, free_port, is_alive, require_free
 from marquee.errors import StackError
 from marquee.settings import KafkaSettings, StackSettings
 
 _START_TIMEOUT_SECONDS = 90.0
 _STOP_TIMEOUT_SECONDS = 30.0
+_MARKER = ".marquee-stack"
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,13 @@ def _record(settings: StackSettings) -> Path:
 
 def load(settings: StackSettings) -> Stack | None:
     """The running stack, or None when there is none (a record whose process is gone counts as none)."""
+    record = _record(settings)
     try:
-        stack = Stack(**json.loads(_record(settings).read_text()))
+        stack = Stack(**json.loads(record.read_text()))
     except FileNotFoundError:
         return None
+    except (ValueError, TypeError) as error:
+        raise StackError(f"{record} does not describe a stack ({error}); delete it") from error
     return stack if stack.alive() else None
 
 
@@ -90,11 +94,7 @@ def starting(settings: StackSettings, kafka: KafkaSettings) -> Iterator[Stack]:
     Interrupting or killing this process inside the block ends the stack.
     """
     state = state_dir(settings)
-    shutil.rmtree(state, ignore_errors=True)
-    try:
-        state.mkdir(parents=True)
-    except OSError as error:
-        raise _disk_error(error, state) from error
+    _make_empty(state)
     port = settings.port or free_port()
     require_free(port, "MARQUEE_PORT")
     emulator_spec = server.spec(port, state)
@@ -110,6 +110,21 @@ def starting(settings: StackSettings, kafka: KafkaSettings) -> Iterator[Stack]:
         supervisor.pull(process)
         _record(settings).unlink(missing_ok=True)
         raise
+
+
+def _make_empty(state: Path) -> None:
+    """A fresh state folder; one with anything in it is emptied only if a stack of ours made it."""
+    marker = state / _MARKER
+    if state.is_dir() and any(state.iterdir()) and not marker.exists() and state != BUILD / "state":
+        raise StackError(
+            f"{state} holds files that are not a stack's; MARQUEE_STATE_DIR must name an empty or new folder"
+        )
+    shutil.rmtree(state, ignore_errors=True)
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+    except OSError as error:
+        raise _disk_error(error, state) from error
 
 
 def _wait_and_record(
@@ -136,7 +151,9 @@ def _wait_and_record(
         raise StackError(f"{error}\n{_last_lines(state / 'logs')}") from error
     started = psutil.Process(process.pid).create_time()
     stack = Stack(process.pid, started, endpoint_url, bootstrap_servers, broker)
-    _record(settings).write_text(json.dumps(asdict(stack), indent=1))
+    partial = state / "stack.json.partial"
+    partial.write_text(json.dumps(asdict(stack), indent=1))
+    partial.replace(_record(settings))
     return stack
 
 
@@ -150,18 +167,15 @@ def _last_lines(logs: Path, lines: int = 5) -> str:
 
 
 def _disk_error(error: OSError, folder: Path) -> StackError:
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StackError(f"no space is left on the disk that holds {folder}; free some and try again")
     return StackError(f"cannot write to {folder}: {error.strerror}")
 
 
 def _end(process: psutil.Process) -> None:
     """End a supervisor and what it started; returns when nothing of it is left."""
-    try:
-        family = [process, *process.children(recursive=True)]
-        process.terminate()
-    except psutil.NoSuchProcess:
-        return
+    family = [process, *process.children(recursive=True)]
+    process.terminate()
     _, left = psutil.wait_procs(family, timeout=_STOP_TIMEOUT_SECONDS)
     for straggler in left:
         with suppress(psutil.NoSuchProcess):
@@ -173,7 +187,8 @@ def stop(settings: StackSettings) -> bool:
     """End the running stack, returning whether there was one; its state in memory is gone."""
     stack = load(settings)
     if stack is not None:
-        _end(psutil.Process(stack.supervisor_pid))
+        with suppress(psutil.NoSuchProcess):
+            _end(psutil.Process(stack.supervisor_pid))
     _record(settings).unlink(missing_ok=True)
     return stack is not None
 

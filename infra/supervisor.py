@@ -18,6 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from infra.processes import ProcessSpec, spawn, stop
+from marquee.errors import StackError
 
 _POLL_SECONDS = 0.2
 
@@ -51,10 +52,13 @@ _let_go: list[subprocess.Popen[bytes]] = []
 
 
 def let_go(supervisor: subprocess.Popen[bytes]) -> None:
-    """Let the stack outlive the command that started it."""
+    """Let the stack outlive the command that started it; :class:`StackError` when it did not live so long."""
     if supervisor.stdin is not None:
-        supervisor.stdin.write(b"1")
-        supervisor.stdin.close()
+        try:
+            supervisor.stdin.write(b"1")
+            supervisor.stdin.close()
+        except BrokenPipeError as error:
+            raise StackError("the stack ended by itself; `logs` in its state folder say why") from error
         _let_go.append(supervisor)
 
 
