@@ -45,7 +45,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Messages in the order read; ``next_offsets`` is where each partition stands after them."""
+    """Messages in the order read; ``next_offsets`` is where those partitions that moved stand after them."""
 
     values: pa.BinaryArray
     partitions: pa.Int32Array
@@ -78,8 +78,12 @@ class _Buffer:
             pa.concat_arrays(self.values) if self.values else pa.array([], pa.binary()),
             pa.array(self.partitions, pa.int32()),
             pa.array(self.offsets, pa.int64()),
-            dict(next_offsets),
+            next_offsets,
         )
+
+
+def _moved(spans: Mapping[int, Span], next_offsets: Mapping[int, int]) -> dict[int, int]:
+    return {partition: at for partition, at in next_offsets.items() if at > spans[partition].start}
 
 
 class TopicReader:
@@ -188,10 +192,10 @@ class TopicReader:
             if messages:
                 buffer.add(messages)
             if len(buffer.offsets) >= max_messages or buffer.bytes >= max_bytes:
-                yield buffer.chunk(next_offsets)
+                yield buffer.chunk(_moved(spans, next_offsets))
                 buffer = _Buffer()
         self._consumer.unassign()
-        yield buffer.chunk(next_offsets)
+        yield buffer.chunk(_moved(spans, next_offsets))
 
     def commit(self, next_offsets: Mapping[int, int]) -> None:
         """Tell the group where we stand, for tools that show lag; whether that succeeds does not matter."""

@@ -1,0 +1,57 @@
+"""The ingest layer has an Arrow without NumPy, Parquet and dataset; nothing of ours may want them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ABSENT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("numpy", "pandas", "scipy") or name in (
+            "pyarrow.parquet", "pyarrow.dataset", "pyarrow.fs", "pyarrow.flight", "pyarrow.substrait"
+        ):
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+WRITE_AND_FREEZE = """
+import sys
+from datetime import UTC, datetime
+import pyarrow as pa
+from marquee.aws.kafka import Chunk, TopicReader
+from marquee.aws.ingest import drain
+from marquee.aws.lake import Lake
+from marquee.aws.lake_writer import Committed, LakeWriter
+from marquee.aws.snapshot import freeze
+from marquee.settings import IngestSettings
+
+class Bucket:
+    name = "films"
+    def get(self, key):
+        return None
+    def put(self, key, payload):
+        pass
+
+lake = Lake(sys.argv[1])
+committed = Committed()
+writer = LakeWriter(lake, "movielog", IngestSettings(), lambda name: None, committed)
+writer.next_offset(0)
+raws = [b"2026-11-23T10:04:05,7,GET /data/m/x/3.mpg", b"dirty", None]
+offsets = pa.array(range(3), pa.int64())
+writer.add(Chunk(pa.array(raws, pa.binary()), pa.array([0] * 3, pa.int32()), offsets, {0: 3}))
+writer.flush()
+assert (committed.read, committed.by_kind.total(), committed.by_reason.total()) == (3, 1, 2)
+manifest = freeze(lake, Bucket(), "movielog", 5, datetime.now(UTC))
+assert manifest["offsets"] == {"movielog-0": 3}
+assert "numpy" not in sys.modules
+"""
+
+
+def test_ingest_writes_and_freezes_with_the_arrow_of_its_layer(tmp_path: Path) -> None:
+    code = ABSENT + WRITE_AND_FREEZE
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "lake")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
