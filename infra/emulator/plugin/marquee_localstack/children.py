@@ -66,6 +66,8 @@ class Spawner:
             self._process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
             )
+        if self._socket is not None:
+            self._socket.close()
         self._socket = ours
         return ours
 
@@ -86,3 +88,13 @@ class Spawner:
             theirs.close()
             os.close(writer)
         return Child(ours, reader)
+
+    def close(self) -> None:
+        """End the helper, and with it all it started; a later spawn starts another."""
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+            if self._process is not None:
+                self._process.wait()
+                self._process = None

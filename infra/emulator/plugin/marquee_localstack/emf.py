@@ -27,33 +27,40 @@ class Series:
 
 def _numbers(value: Any) -> list[float]:
     values = value if isinstance(value, list) else [value]
-    right = all(
-        isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in values
-    )
-    return [float(one) for one in values] if right else []
+    try:
+        numbers = [float(one) for one in values if isinstance(one, int | float) and not isinstance(one, bool)]
+    except OverflowError:
+        return []
+    return numbers if len(numbers) == len(values) and all(map(math.isfinite, numbers)) else []
 
 
-def parse(message: str) -> Iterator[tuple[Series, list[float]]]:
-    """The metric values in one log line: each metric once for each of its dimension sets."""
+def _series(document: dict[str, Any], directive: dict[str, Any], timestamp: int) -> Iterator[Series]:
+    for names in directive.get("Dimensions") or [[]]:
+        dimensions = tuple((str(name), str(document[name])) for name in names)
+        for metric in directive["Metrics"]:
+            name, unit = str(metric["Name"]), str(metric.get("Unit", "None"))
+            yield Series(str(directive["Namespace"]), name, unit, dimensions, timestamp)
+
+
+def parse(message: str) -> list[tuple[Series, list[float]]]:
+    """The metric values in one log line: each metric once for each of its dimension sets.
+
+    Empty for what is no EMF. Values that are no finite numbers are left out.
+    """
     if MARK not in message:
-        return
+        return []
     try:
         document = json.loads(message)
         stamp = document["_aws"]
         timestamp = int(stamp["Timestamp"]) // 1000
-        for directive in stamp["CloudWatchMetrics"]:
-            for names in directive.get("Dimensions") or [[]]:
-                dimensions = tuple((name, str(document[name])) for name in names)
-                for metric in directive["Metrics"]:
-                    values = _numbers(document.get(metric["Name"]))
-                    if values:
-                        unit = metric.get("Unit", "None")
-                        yield (
-                            Series(directive["Namespace"], metric["Name"], unit, dimensions, timestamp),
-                            values,
-                        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return
+        datetime.fromtimestamp(timestamp, UTC)
+        series = [
+            one for directive in stamp["CloudWatchMetrics"] for one in _series(document, directive, timestamp)
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError, RecursionError):
+        return []
+    found = [(one, _numbers(document.get(one.name))) for one in series]
+    return [(one, values) for one, values in found if values]
 
 
 def collect(messages: Iterable[str]) -> dict[Series, list[float]]:
