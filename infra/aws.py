@@ -6,6 +6,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from infra import stack
 from marquee.errors import StackError
@@ -52,10 +53,19 @@ def target(stage: str, settings: StackSettings, storage: StorageSettings) -> Tar
 
 
 def invoke(client: Any, function: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Invoke ``function`` and return its answer; :class:`StackError` carries the function's own error."""
-    response = client.invoke(FunctionName=function, Payload=json.dumps(event).encode())
+    """Invoke ``function`` and return its answer.
+
+    :class:`StackError` carries the function's own error, or says that there is no such function.
+    """
+    try:
+        response = client.invoke(FunctionName=function, Payload=json.dumps(event).encode())
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceNotFoundException":
+            raise
+        raise StackError(f"{function} is not deployed; `marquee deploy` ships it") from error
     answer = json.loads(response["Payload"].read() or b"null")
     if "FunctionError" in response:
-        kind, message = answer.get("errorType", "Error"), answer.get("errorMessage", answer)
+        told = answer if isinstance(answer, dict) else {}
+        kind, message = told.get("errorType", "Error"), told.get("errorMessage", answer)
         raise StackError(f"{function} failed: {kind}: {message}")
     return dict(answer or {})

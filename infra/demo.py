@@ -27,7 +27,7 @@ from infra.stream.simulate import Simulation, movies_of, simulate
 from marquee.aws.bucket import Bucket
 from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, Lake
 from marquee.aws.model_reader import model_key
-from marquee.errors import ReleaseError
+from marquee.errors import ReleaseError, StackError
 from marquee.factors.layout import decode_shard, shard_key
 
 ALGORITHMS = ("svd", "nmf")
@@ -174,19 +174,30 @@ class Demo:
 def choose_users(known: Sequence[int], requests: int) -> list[int]:
     """Users to ask for: the known ones at random, and a few the models have never seen."""
     draw = np.random.default_rng(_SEED)
-    chosen = draw.choice(np.asarray(known, dtype=np.int64), size=requests)
-    unknown = draw.random(requests) < _UNKNOWN_SHARE
+    chosen = np.zeros(requests, np.int64)
+    unknown = draw.random(requests) < (_UNKNOWN_SHARE if len(known) else 1.0)
+    if len(known):
+        chosen = draw.choice(np.asarray(known, dtype=np.int64), size=requests)
     chosen[unknown] = 10**12 + draw.integers(1, 1_000, size=int(unknown.sum()))
     return [int(user_id) for user_id in chosen]
 
 
 def ask_titles(url: str, user_ids: Sequence[int], k: int = 5) -> tuple[Answer, ...]:
-    """The recommendations of ``user_ids`` with titles, and which model made each list."""
+    """The recommendations of ``user_ids`` with titles, and which model made each list.
+
+    :class:`StackError` says what the API answered if that was no list.
+    """
     answers = []
     with urllib3.PoolManager() as pool:
         for user_id in user_ids[:_LISTS]:
-            headers = {"Accept": "application/json"}
-            body = pool.request("GET", f"{url}/recommend/{user_id}?k={k}", headers=headers, timeout=30).json()
+            asked = f"{url}/recommend/{user_id}?k={k}"
+            try:
+                response = pool.request("GET", asked, headers={"Accept": "application/json"}, timeout=30)
+            except urllib3.exceptions.HTTPError as error:
+                raise StackError(f"{asked} did not answer: {error}") from error
+            if response.status != 200:
+                raise StackError(f"{asked} answered {response.status}: {response.data.decode(errors="replace")[:200]}")
+            body = response.json()
             titles = tuple(item["title"] or item["movie_id"] for item in body["items"])
             answers.append(Answer(user_id, body["provenance"]["model_id"], titles))
     return tuple(answers)

@@ -90,7 +90,10 @@ def test_a_figure_that_is_not_finite_never_reaches_the_file(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("arguments", "accepted"),
-    [(["--runs", "2"], "greater than or equal to 3"), (["--only", "nothing"], "scoring, recommend, grammar, train, imports")],
+    [
+        (["--runs", "2"], "greater than or equal to 3"),
+        (["--only", "nothing"], "scoring, recommend, grammar, train, imports"),
+    ],
 )
 def test_an_option_out_of_range_names_what_is_accepted(arguments: list[str], accepted: str) -> None:
     answer = CliRunner().invoke(APP, arguments, env={"COLUMNS": "200"})
