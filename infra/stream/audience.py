@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import urllib3
@@ -20,6 +21,13 @@ class Asked:
 
     answer: Answer
     movie_ids: tuple[str, ...] = ()
+
+
+class Recommendations(Protocol):
+    """Whoever can be asked for recommendations."""
+
+    def ask(self, user_ids: Sequence[int]) -> list[Asked]:
+        """One answer for each user, in the order given."""
 
 
 class Recommender:

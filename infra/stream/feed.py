@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from infra.kafka import admin
 from infra.stream.batch import DIRTY, Batch, Produced
 from infra.stream.producer import LogProducer
 from marquee.errors import BrokerError
@@ -31,6 +32,8 @@ def feed(
     rate: float | None = None,
     progress: Callable[[int], None] = ignore,
     notice: Callable[[str], None] = ignore,
+    timeout_seconds: float = 30.0,
+    patience_seconds: float = 150.0,
 ) -> Produced:
     """Send every line of ``batches`` and wait until the broker has them.
 
@@ -40,6 +43,8 @@ def feed(
     rate : lines each second, at most; None means as fast as it goes.
     progress : told how many more lines were sent.
     notice : told, in words, when the embedded broker is full and this waits for ingest.
+    timeout_seconds : how long a broker may acknowledge nothing.
+    patience_seconds : how long the full embedded broker may stay full; a scheduled ingest runs each minute.
 
     Raises
     ------
@@ -51,7 +56,10 @@ def feed(
     counts = np.zeros(DIRTY + 1, np.int64)
     size = max(1, int(rate / 20)) if rate else None
     began, sent = time.monotonic(), 0
-    producer = LogProducer(kafka, partitions, notice)
+    admin.ensure_topic(kafka.bootstrap_servers, kafka.topic, partitions)
+    producer = LogProducer(
+        kafka, notice=notice, timeout_seconds=timeout_seconds, patience_seconds=patience_seconds
+    )
     try:
         with producer:
             for batch in batches:

@@ -27,7 +27,6 @@ _CONFIG = {
     "batch.size": 1_000_000,
     "batch.num.messages": 100_000,
     "queue.buffering.max.messages": 2 * _QUEUE_MESSAGES,
-    "message.timeout.ms": int(_TIMEOUT_SECONDS * 1000),
     "delivery.report.only.error": True,
     "log_level": 0,
 }
@@ -47,20 +46,34 @@ class LogProducer:
     ``notice`` hears one line of text when the embedded broker is full and this waits for ingest.
     """
 
-    def __init__(self, kafka: KafkaSettings, partitions: int, notice: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        *,
+        notice: Callable[[str], None],
+        timeout_seconds: float,
+        patience_seconds: float,
+    ) -> None:
         self._kafka = kafka
-        admin.ensure_topic(kafka.bootstrap_servers, kafka.topic, partitions)
+        self._timeout_seconds = timeout_seconds
         self._sent = self._failed = 0
         self._failure: KafkaError | None = None
         self._broker_down: KafkaError | None = None
-        config = {**_CONFIG, "bootstrap.servers": kafka.bootstrap_servers, "error_cb": self._on_error}
+        config = {
+            **_CONFIG,
+            "bootstrap.servers": kafka.bootstrap_servers,
+            "message.timeout.ms": int(timeout_seconds * 1000),
+            "error_cb": self._on_error,
+        }
         embedded = admin.is_embedded(_cluster_id(kafka))
         if embedded:
             config |= {"statistics.interval.ms": _STATISTICS_MS, "stats_cb": self._on_statistics}
         self._producer = Producer(config)
         self._statistics = self._settled = _Statistics()
         self._link = _EmbeddedLink(kafka, self.settle) if embedded else None
-        self._guard = CapacityGuard(self._link, notice) if self._link else None
+        self._guard = (
+            CapacityGuard(self._link, notice, patience_seconds=patience_seconds) if self._link else None
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +87,7 @@ class LogProducer:
                 if self._guard:
                     self._guard.check()
             else:
-                self._producer.flush(_TIMEOUT_SECONDS)
+                self._producer.flush(self._timeout_seconds)
         finally:
             self._producer.purge()
             self._producer.flush(1.0)
@@ -116,7 +129,7 @@ class LogProducer:
             now = len(self._producer)
             if now < left:
                 left, since = now, time.monotonic()
-            elif time.monotonic() - since > _TIMEOUT_SECONDS:
+            elif time.monotonic() - since > self._timeout_seconds:
                 raise BrokerError(self._describe(self._broker_down, left))
             self._raise_failure()
 
@@ -153,7 +166,7 @@ class LogProducer:
             raise BrokerError(self._describe(self._failure, self._failed))
 
     def _describe(self, error: KafkaError | None, lines: int) -> str:
-        reason = error.str() if error is not None else f"no answer for {_TIMEOUT_SECONDS:.0f} s"
+        reason = error.str() if error is not None else f"no answer for {self._timeout_seconds:.0f} s"
         where = f"{self._kafka.bootstrap_servers}, topic {self._kafka.topic!r}"
         return f"{lines:,} lines were not delivered to Kafka at {where}: {reason}"
 

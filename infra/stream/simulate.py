@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from infra.stream import lines
-from infra.stream.audience import Asked, NoRecommender, Recommender
+from infra.stream.audience import Asked, NoRecommender, Recommendations, Recommender
 from infra.stream.batch import CREATE_ACCOUNT, RATE, RECOMMENDATION, WATCH, Batch, Produced
 from infra.stream.dirty import require_share, spoil
 from infra.stream.feed import feed, ignore
@@ -24,8 +24,10 @@ EVENTS = 200_000
 
 _SECOND_US = 1_000_000
 _DAY_SECONDS = 86_400.0
-_CHUNK_SESSIONS = 5_000
+_CHUNK_LINES = 20_000
+_FIRST_CHUNK_SESSIONS = 50
 _ASKING_CHUNK_SESSIONS = 200
+_MEAN_MINUTES_WATCHED = 80
 _FIRST_MEMBERS = 20
 _SESSIONS_PER_MEMBER = 12
 """The service grows: one more person joins for so many films watched, until all have."""
@@ -90,11 +92,16 @@ def movies_of(simulation: Simulation) -> pa.Table:
     return Population(simulation.users, simulation.movies, simulation.seed).films.table()
 
 
-def batches(simulation: Simulation) -> Iterator[Batch]:
-    """The lines, in the order of their (simulated) times; memory is bounded by some thousand sessions."""
+def batches(simulation: Simulation, recommender: Recommendations | None = None) -> Iterator[Batch]:
+    """The lines, in the order of their (simulated) times; memory is bounded by some thousand sessions.
+
+    ``recommender`` is who is asked; by default the one at ``api_url``, or nobody.
+    """
+    if recommender is None:
+        recommender = Recommender(simulation.api_url) if simulation.api_url else NoRecommender()
     draw = np.random.default_rng([simulation.seed, 1])
     left = simulation.events
-    for made in _Service(simulation).run():
+    for made in _Service(simulation, recommender).run():
         batch = made if left is None else next(made.slices(left), made)
         yield spoil(batch, simulation.dirty_share, draw)
         if left is not None:
@@ -144,11 +151,11 @@ def _join(parts: Sequence[_Events]) -> _Events:
 class _Service:
     """The service over simulated time. A *session* is one film that one user watches."""
 
-    def __init__(self, simulation: Simulation) -> None:
+    def __init__(self, simulation: Simulation, recommender: Recommendations) -> None:
         self._options = simulation
         self._draw = np.random.default_rng([simulation.seed, 2])
         self._people = Population(simulation.users, simulation.movies, simulation.seed)
-        self._recommender = Recommender(simulation.api_url) if simulation.api_url else NoRecommender()
+        self._recommender = recommender
         self._row_of = {movie_id: row for row, movie_id in enumerate(self._people.films.ids)}
         self._answers: dict[int, Answer] = {}
         self._sessions = 0
@@ -173,7 +180,7 @@ class _Service:
     def _sessions_events(self) -> _Events:
         """All lines of the next sessions; moves the clock to where the sessions after them begin."""
         options, draw = self._options, self._draw
-        count = _ASKING_CHUNK_SESSIONS if options.api_url else _CHUNK_SESSIONS
+        count = self._chunk_sessions()
         gaps = draw.exponential(_DAY_SECONDS / options.users, size=count)
         begins = np.concatenate([[0.0], np.cumsum(gaps)]) + self._clock
         self._clock = float(begins[-1])
@@ -194,6 +201,13 @@ class _Service:
                 *self._watch_and_rate(begin_us + 30 * _SECOND_US, users, movies),
             ]
         )
+
+    def _chunk_sessions(self) -> int:
+        """Few at first, for those who want few; then about as many as make a full chunk of lines."""
+        most = _CHUNK_LINES // (3 + _MEAN_MINUTES_WATCHED // self._options.watch_every_minutes)
+        if self._options.api_url:
+            most = min(most, _ASKING_CHUNK_SESSIONS)
+        return min(most, _FIRST_CHUNK_SESSIONS + self._sessions)
 
     def _members(self, sessions: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many people have joined once each session has begun."""
