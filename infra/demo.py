@@ -196,7 +196,8 @@ def ask_titles(url: str, user_ids: Sequence[int], k: int = 5) -> tuple[Answer, .
             except urllib3.exceptions.HTTPError as error:
                 raise StackError(f"{asked} did not answer: {error}") from error
             if response.status != 200:
-                raise StackError(f"{asked} answered {response.status}: {response.data.decode(errors="replace")[:200]}")
+                said = response.data.decode(errors="replace")[:200]
+                raise StackError(f"{asked} answered {response.status}: {said}")
             body = response.json()
             titles = tuple(item["title"] or item["movie_id"] for item in body["items"])
             answers.append(Answer(user_id, body["provenance"]["model_id"], titles))
