@@ -8,8 +8,11 @@ import pytest
 
 from infra import stack
 from infra.aws import Target
+from infra.kafka import apache
 from infra.paths import FUNCTIONS
+from infra.processes import running
 from marquee.settings import KafkaSettings, StackSettings, StorageSettings
+from tests.support import require_java
 
 
 @dataclass(frozen=True)
@@ -51,3 +54,14 @@ def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningS
             )
     finally:
         stack.stop(settings)
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
+    """A real Apache Kafka, whose topics have 4 partitions unless made otherwise."""
+    require_java()
+    apache.install()
+    state = tmp_path_factory.mktemp("apache")
+    with running(apache.spec(state, partitions=4)) as process:
+        servers = apache.wait_until_ready(state, 60.0, lambda: process.poll() is None)
+        yield KafkaSettings(bootstrap_servers=servers)

@@ -18,9 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from marquee.errors import BrokerError, OffsetRegressedError
 from marquee.settings import KafkaSettings
 
-_ASK_SECONDS = 10.0
 _IDLE_SECONDS = 0.2
-_STALL_SECONDS = 15.0
 _POLL_MESSAGES = 1_000
 CHUNK_MESSAGES = 65_536
 CHUNK_BYTES = 16_000_000
@@ -93,17 +91,24 @@ class TopicReader:
     ----------
     settings : broker, topic and group.
     overrides : further properties of librdkafka, which win over ours.
-
-    Every method raises :class:`BrokerError` when the broker does not answer within ten seconds.
+    ask_seconds : how long the broker may take for an answer; past it, every method raises
+        :class:`BrokerError`.
+    stall_seconds : how long there may be nothing from partitions that have more.
+    clock : monotonic seconds.
     """
 
     def __init__(
         self,
         settings: KafkaSettings,
         overrides: Mapping[str, Any] | None = None,
+        *,
+        ask_seconds: float = 10.0,
+        stall_seconds: float = 15.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
+        self._ask_seconds = ask_seconds
+        self._stall_seconds = stall_seconds
         self._clock = clock
         self._last_error = ""
         self.failure: BrokerError | None = None
@@ -137,7 +142,7 @@ class TopicReader:
     def partitions(self) -> list[int]:
         """The topic's partitions; none when there is no such topic (yet)."""
         # Asks for all topics: to ask for one by name makes some brokers create it.
-        topics = self._ask(lambda: self._consumer.list_topics(timeout=_ASK_SECONDS)).topics
+        topics = self._ask(lambda: self._consumer.list_topics(timeout=self._ask_seconds)).topics
         found = topics.get(self._settings.topic)
         return sorted(found.partitions) if found else []
 
@@ -152,7 +157,7 @@ class TopicReader:
 
     def _span(self, partition: int, at: int | None) -> Span:
         asked = TopicPartition(self._settings.topic, partition)
-        low, high = self._ask(lambda: self._consumer.get_watermark_offsets(asked, timeout=_ASK_SECONDS))
+        low, high = self._ask(lambda: self._consumer.get_watermark_offsets(asked, timeout=self._ask_seconds))
         if at is None:
             return Span(low, high)
         if high < at:
@@ -185,7 +190,7 @@ class TopicReader:
             self._advance(open_spans, next_offsets)
             if messages:
                 moved_at = self._clock()
-            elif self._clock() - moved_at > _STALL_SECONDS:
+            elif self._clock() - moved_at > self._stall_seconds:
                 self.failure = BrokerError(self._silence(open_spans, next_offsets))
             if any(map(Message.error, messages)):
                 messages = self._without_events(messages, open_spans, next_offsets)
@@ -255,7 +260,7 @@ class TopicReader:
         waiting = ", ".join(
             f"{p} at {next_offsets[p]} of {span.end}" for p, span in sorted(open_spans.items())
         )
-        return self._no_answer(f"nothing for {_STALL_SECONDS:.0f} s from partitions {waiting}")
+        return self._no_answer(f"nothing for {self._stall_seconds:.0f} s from partitions {waiting}")
 
     def _note_error(self, error: KafkaError) -> None:
         self._last_error = error.str()
