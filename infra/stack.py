@@ -23,6 +23,8 @@ from marquee.settings import KafkaSettings, StackSettings
 _START_TIMEOUT_SECONDS = 90.0
 _STOP_TIMEOUT_SECONDS = 30.0
 _MARKER = ".marquee-stack"
+_NEEDED_BYTES = 2_000_000_000
+"""Layers and code as LocalStack stores and unpacks them, a lake, models and logs."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,12 @@ def _make_empty(state: Path) -> None:
         marker.touch()
     except OSError as error:
         raise _disk_error(error, state) from error
+    free = shutil.disk_usage(state).free
+    if free < _NEEDED_BYTES:
+        raise StackError(
+            f"{free / 1e6:,.0f} MB are free on the disk that holds {state}, and a stack needs "
+            f"{_NEEDED_BYTES / 1e6:,.0f} MB; free some, or name a folder elsewhere: MARQUEE_STATE_DIR"
+        )
 
 
 def _wait_and_record(

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import urllib3
 from scipy.stats import binom
@@ -56,6 +57,9 @@ def test_the_simulated_demo_balances_releases_and_answers_twice_in_a_row(marquee
     ]
     status = json.loads(marquee.run("status", "--json"))
     assert status["alias"]["versions"].keys() == second["split"].keys()
+    assert status["lag"]["total"] == 0
+    _kill_emulator(marquee)
+    assert _nothing_left(marquee)
 
 
 @pytest.mark.apache
@@ -69,7 +73,7 @@ def test_a_replay_of_movielens_through_apache_kafka_recommends_real_movies(marqu
         titles = {row["movieId"]: row["title"] for row in csv.DictReader(rows)}
     items = _ask(f"{figures['api_url']}/recommend/1")
     assert len(items) == 20
-    assert all(titles[item["id"]] == item["title"] for item in items)
+    assert all(titles[item["movie_id"]] == item["title"] for item in items)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -101,6 +105,16 @@ def test_a_busy_port_is_said_in_one_line(marquee: Command) -> None:
     assert process.returncode == 1
     assert other["MARQUEE_PORT"] in output
     assert "Traceback" not in output
+
+
+def _kill_emulator(marquee: Command) -> None:
+    """SIGKILL LocalStack while its functions are warm."""
+    state = json.loads((Path(marquee.env["MARQUEE_STATE_DIR"]) / "stack.json").read_text())
+    supervisor = psutil.Process(state["supervisor_pid"])
+    (emulator,) = [
+        child for child in supervisor.children() if "marquee_localstack" in " ".join(child.cmdline())
+    ]
+    emulator.kill()
 
 
 def _nothing_left(marquee: Command, seconds: float = 15.0) -> bool:

@@ -1,6 +1,7 @@
 """The record of the running stack, and what starting one may and may not touch."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -152,3 +153,13 @@ def test_a_supervisor_that_ended_before_it_was_let_go_is_an_error_and_not_a_brok
     with pytest.raises(StackError, match="ended by itself"):
         supervisor.let_go(ended)
     supervisor.pull(ended)
+
+
+def test_a_nearly_full_disk_is_said_before_anything_starts(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nearly_full = shutil.disk_usage(state)._replace(free=300_000_000)
+    monkeypatch.setattr(stack.shutil, "disk_usage", lambda _: nearly_full)
+    with pytest.raises(StackError, match="300 MB are free.*2,000 MB.*MARQUEE_STATE_DIR"):
+        stack.starting(_settings(state), KafkaSettings()).__enter__()
+    assert list(state.glob("logs/*")) == []
