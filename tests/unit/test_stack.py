@@ -160,6 +160,6 @@ def test_a_nearly_full_disk_is_said_before_anything_starts(
 ) -> None:
     nearly_full = shutil.disk_usage(state)._replace(free=300_000_000)
     monkeypatch.setattr(stack.shutil, "disk_usage", lambda _: nearly_full)
-    with pytest.raises(StackError, match="300 MB are free.*2,000 MB.*MARQUEE_STATE_DIR"):
+    with pytest.raises(StackError, match=r"300 MB are free.*2,000 MB.*MARQUEE_STATE_DIR"):
         stack.starting(_settings(state), KafkaSettings()).__enter__()
     assert list(state.glob("logs/*")) == []
