@@ -96,8 +96,9 @@ class LogProducer:
 
     @property
     def acknowledged(self) -> int:
-        """Lines the broker has confirmed; exact once the producer was flushed or left."""
-        return self._sent - self._failed - len(self._producer)
+        """Lines the broker has confirmed, once the producer was flushed or left; until then, lines sent."""
+        # Not less len(producer), which counts librdkafka's own events too.
+        return self._sent - self._failed
 
     def send(self, batch: Batch) -> None:
         """Queue ``batch``, waiting while the queue or the embedded broker is full; BrokerError on failure."""
