@@ -33,6 +33,8 @@ $(STAMP)/emulator: infra/emulator/requirements.txt $(shell find infra/emulator/p
 	@$(SYNC) --python build/envs/emulator/bin/python -r infra/emulator/requirements.txt
 	@$(UV) build --quiet --wheel --no-build-isolation --python $(BIN)/python -o build/plugin infra/emulator/plugin
 	@$(UV) pip install --quiet --python build/envs/emulator/bin/python --no-deps --reinstall build/plugin/*.whl
+	@rm -rf build/envs/emulator/files && mkdir -p build/envs/emulator/files/usr/lib/localstack
+	@FILESYSTEM_ROOT=build/envs/emulator/files OVERRIDE_IN_DOCKER=0 build/envs/emulator/bin/python -m localstack.aws.spec
 	@touch $@
 
 $(STAMP)/runtime: infra/emulator/runtime.txt $(STAMP)/bootstrap

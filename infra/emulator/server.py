@@ -1,6 +1,7 @@
 """LocalStack in host mode, with our plugin: how it is started and when it is ready."""
 
 import json
+import shutil
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -23,17 +24,21 @@ def spec(port: int, state: Path, keepalive_seconds: float = 600.0) -> ProcessSpe
     Raises :class:`StackError` when the environments it needs are not installed.
     """
     python, runtime_python = EMULATOR_ENV / "bin" / "python", RUNTIME_ENV / "bin" / "python"
-    for interpreter in (python, runtime_python):
-        if not interpreter.exists():
-            raise StackError(f"{interpreter.parent.parent} is not installed; run `make setup`")
+    files = EMULATOR_ENV / "files"
+    for needed in (python, files, runtime_python):
+        if not needed.exists():
+            raise StackError(f"{needed} is not installed; run `make setup`")
     folder = state.resolve() / "emulator"
     scratch = folder / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
+    # The index of all AWS services, made at installation: building it would double the time to start.
+    shutil.copytree(files, folder / "files", dirs_exist_ok=True)
     environment = {
         "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(folder),
         "TMPDIR": str(scratch),
         "FILESYSTEM_ROOT": str(folder / "files"),
+        "OVERRIDE_IN_DOCKER": "0",  # inside a container it would take the container's folders for its own
         "LOCALSTACK_VOLUME_DIR": str(folder / "volume"),
         "AWS_DEFAULT_REGION": StorageSettings().region,
         "GATEWAY_LISTEN": f"127.0.0.1:{port}",

@@ -144,6 +144,23 @@ def test_an_exit_while_importing_is_an_exit_error(running: Emulator) -> None:
     assert failed.payload["errorMessage"].endswith("exit status 7")
 
 
+def test_a_detached_process_lives_as_long_as_its_environment(running: Emulator) -> None:
+    source = """
+import subprocess, sys
+SLEEP = "import time; time.sleep(600)"
+OPTIONS = "stdout=subprocess.DEVNULL, start_new_session=True"
+DETACH = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {SLEEP!r}], {OPTIONS}).pid)"
+def handler(event, context):
+    return int(subprocess.check_output([sys.executable, "-c", DETACH]))
+"""
+    function, other = running.function(source), running.function("import os\ndef handler(e, c): os._exit(1)")
+    detached = function.call().payload
+    assert other.call().payload["errorType"] == "Runtime.ExitError"
+    assert psutil.pid_exists(detached)
+    function.client.delete_function(FunctionName=function.name)
+    eventually(lambda: not psutil.pid_exists(detached), "the end of the detached process")
+
+
 def test_an_exception_keeps_its_name_its_trace_and_the_process(running: Emulator) -> None:
     function = running.function(
         "import os\ndef handler(e, c):\n    if e: raise KeyError('film')\n    return os.getpid()"

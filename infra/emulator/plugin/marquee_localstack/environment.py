@@ -23,6 +23,7 @@ _INIT_TIMEOUT_SECONDS = 10.0
 _POLL_SECONDS = 0.02
 _GRACE_SECONDS = 0.3
 _MB = 1024 * 1024
+_TAIL_CHARACTERS = 8192  # a caller may ask for the last 4 KB of the log
 
 LogLines = list[tuple[int, str]]
 
@@ -43,7 +44,7 @@ class FunctionSpec:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call ended; ``log`` is all of its lines, ``duration_ms`` what REPORT says."""
+    """How a call ended; ``log`` is the end of its log lines, ``duration_ms`` what REPORT says."""
 
     payload: bytes
     is_error: bool
@@ -70,7 +71,7 @@ class ExecutionEnvironment:
         self._driving = threading.Lock()
         self._stopping = False
         self._init_ms: float | None = None
-        self._lines: list[str] = []
+        self._tail = ""
         self._used_bytes = 0
         self._out_of_memory = False
 
@@ -85,7 +86,7 @@ class ExecutionEnvironment:
             try:
                 return self._invoke(event)
             finally:
-                self._lines = []
+                self._tail = ""
                 self._init_ms = None
 
     def stop(self) -> None:
@@ -135,7 +136,7 @@ class ExecutionEnvironment:
             self._log(runtime.take_lines())
 
     def _log(self, lines: LogLines) -> None:
-        self._lines += [text for _, text in lines]
+        self._tail = (self._tail + "".join(text for _, text in lines))[-_TAIL_CHARACTERS:]
         self._emit(lines)
 
     def _say(self, *lines: str) -> None:
@@ -178,7 +179,8 @@ class ExecutionEnvironment:
             return None
         if runtime.init_error is not None:
             error = json.loads(runtime.init_error)
-            failure = Failure(error["errorType"], error["errorMessage"], runtime.init_error)
+            kind, message = error.get("errorType", "Runtime.Unknown"), error.get("errorMessage", "")
+            failure = Failure(kind, message, runtime.init_error)
         elif runtime.ended or self._out_of_memory:
             failure = report.exited(request_id, runtime.child.wait_status or 0, self._out_of_memory)
         else:
@@ -249,7 +251,7 @@ class ExecutionEnvironment:
         )
         failed = failure is not None or self._answered_with_error()
         answer = failure.payload() if failure is not None else payload or b""
-        return Outcome(answer, failed, "".join(self._lines), duration_ms)
+        return Outcome(answer, failed, self._tail, duration_ms)
 
     def _answered_with_error(self) -> bool:
         return self._runtime is not None and self._runtime.failed
