@@ -126,6 +126,6 @@ class Population:
         """Ratings, elementwise: whole numbers from 1 to ``scale`` that follow liking, film and person."""
         noise = draw.normal(0.0, 0.8, size=len(users))
         points = (
-            3.0 + 5.5 * self.liking(users, movies) + self.films.quality[movies] + self.leniency[users] + noise
+            4.2 + 5.0 * self.liking(users, movies) + self.films.quality[movies] + self.leniency[users] + noise
         )
         return np.clip(np.rint(points * scale / 10), 1, scale).astype(np.int64)
