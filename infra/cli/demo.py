@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
-from scipy.stats import binomtest
 
 from infra import demo, stack
 from infra.demo import EVENTS, REQUESTS, WEIGHT, Demo, DemoReport
@@ -132,6 +131,8 @@ def _models_table(report: DemoReport) -> Table:
 
 
 def _load_table(report: DemoReport) -> Table:
+    from scipy.stats import binomtest  # noqa: PLC0415 - every command would pay seconds for it
+
     result = report.load
     table = Table.grid(padding=(0, 2))
     answered = sum(result.split.values())
