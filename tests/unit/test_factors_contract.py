@@ -168,7 +168,16 @@ def test_a_user_who_liked_nothing_is_known_by_what_they_disliked_least() -> None
     )
     found = preferences(data)
     assert found.index.tolist() == [0, 1, 2]
+    assert found.target.tolist() == pytest.approx([1, 1, 1])
     assert found.indptr.tolist() == [0, 1, 2, 3]
+
+
+def test_a_better_rating_is_a_stronger_preference_and_watching_stands_in_the_middle() -> None:
+    watched = [watch(1, "w", minute) for minute in range(10)]
+    data = interactions([rate(1, "a", 8), rate(1, "b", 9), rate(1, "c", 10), rate(1, "d", 7), *watched])
+    found = preferences(data)
+    assert [data.item_ids[row] for row in found.index] == ["a", "b", "c", "w"]
+    assert found.target.tolist() == pytest.approx([0.75, 1, 1.25, 1])
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.optimize import nnls
 
-from marquee.factors import solve
-from marquee.factors.solve import Side, groups, solve_side, transposed
+from marquee.factors.parallel import _openblas, for_each, one_blas_thread
+from marquee.factors.solve import Side, groups, least_squares, solve_side, transposed
 from marquee.factors.start import nonnegative_start, truncated_svd
 
 
@@ -28,20 +28,30 @@ def random_side(seed: int, rows: int = 9, columns: int = 30) -> tuple[Side, np.n
 
 
 @settings(deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from([1, 4_000, 10**7]))
-def test_every_row_is_the_ridge_regression_of_its_entries(seed: int, chunk_bytes: int) -> None:
-    side, weight, target = random_side(seed)
+@given(st.integers(0, 10**6), st.sampled_from([1, 4_000, 10**7]), st.booleans())
+def test_every_row_is_the_ridge_regression_of_its_entries(
+    seed: int, chunk_bytes: int, with_gram: bool
+) -> None:
+    side, weight, _ = random_side(seed)
     random = np.random.default_rng(seed + 1)
     other = random.normal(size=(30, 4)).astype(np.float32)
     gram = (other.T @ other).astype(np.float32)
-    ridge = random.uniform(0.5, 2, (9, 4)).astype(np.float32)
+    ridge = random.uniform(0.5, 2, (9, 1 if with_gram else 4)).astype(np.float32)
+    targets = np.stack([side.target, random.normal(size=len(side.index))], axis=1).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(solve, "CHUNK_BYTES", chunk_bytes)
-        found = solve_side(side, other, ridge, gram=gram)
+        patch.setattr(groups, "__defaults__", (chunk_bytes,))
+        found = least_squares(side, targets, other, ridge, gram=gram if with_gram else None)
+        np.testing.assert_array_equal(
+            solve_side(side, other, ridge, gram=gram if with_gram else None),
+            least_squares(side, targets[:, :1], other, ridge, gram=gram if with_gram else None)[:, :, 0],
+        )
     for row in range(9):
-        left = other.T @ np.diag(weight[row]) @ other + gram + np.diag(ridge[row])
-        expected = np.linalg.solve(left, other.T @ (weight[row] * target[row]))
-        np.testing.assert_allclose(found[row], expected, atol=1e-4)
+        left = other.T @ np.diag(weight[row]) @ other + (gram if with_gram else 0)
+        left = left + np.diag(np.broadcast_to(ridge[row], 4))
+        part = slice(side.indptr[row], side.indptr[row + 1])
+        for number in range(2):
+            right = (weight[row, side.index[part]] * targets[part, number]) @ other[side.index[part]]
+            np.testing.assert_allclose(found[row, :, number], np.linalg.solve(left, right), atol=1e-4)
 
 
 @settings(deadline=None, max_examples=30)
@@ -59,6 +69,36 @@ def test_coordinate_descent_ends_at_the_nonnegative_least_squares_solution(seed:
             np.vstack([root * other, np.eye(4)]), np.concatenate([root[:, 0] * target[row], np.zeros(4)])
         )
         np.testing.assert_allclose(found[row], expected, atol=1e-3)
+
+
+def test_work_in_threads_is_done_once_each_and_its_error_is_raised() -> None:
+    done: list[int] = []
+    for_each(done.append, range(50))
+    assert sorted(done) == list(range(50))
+
+    def fail_at_seven(number: int) -> None:
+        if number == 7:
+            raise ValueError("seven")
+
+    with pytest.raises(ValueError, match="seven"):
+        for_each(fail_at_seven, range(50))
+
+
+def test_the_thread_count_of_blas_is_one_inside_and_as_before_outside() -> None:
+    control = _openblas()
+    if control is None:
+        pytest.skip("NumPy's BLAS is not OpenBLAS")
+    get, put = control
+    before = get()
+    try:
+        put(2)
+        with one_blas_thread():
+            with one_blas_thread():
+                assert get() == 1
+            assert get() == 1
+        assert get() == 2
+    finally:
+        put(before)
 
 
 @given(st.lists(st.integers(0, 3_000), max_size=40), st.sampled_from([1, 10_000, 10**7]))

@@ -9,6 +9,7 @@ import numpy as np
 from marquee.dataset.interactions import Interactions
 from marquee.errors import InputError, TrainingError
 from marquee.factors.model import Factors
+from marquee.factors.parallel import one_blas_thread
 from marquee.factors.preference import preferences
 from marquee.factors.ranking import RankingSettings, fit_ranking
 from marquee.factors.rating import RatingSettings, fit_rating
@@ -20,7 +21,7 @@ _STARS = 5.0
 
 DEFAULTS: Mapping[tuple[str, str], RankingSettings | RatingSettings] = {
     ("svd", "ranking"): RankingSettings(
-        rank=64, epochs=6, unobserved_weight=0.4, regularisation=8.0, frequency_exponent=0.5
+        rank=64, epochs=3, unobserved_weight=0.7, regularisation=8.0, frequency_exponent=0.5
     ),
     ("nmf", "ranking"): RankingSettings(
         rank=32, epochs=8, unobserved_weight=0.3, regularisation=8.0, frequency_exponent=0.5
@@ -101,6 +102,11 @@ def fit(interactions: Interactions, made: Recipe, seed: int = 0) -> Factors:
     ------
     TrainingError : there is nothing to learn from, or the factors did not stay finite.
     """
+    with one_blas_thread():
+        return _fitted(interactions, made, seed)
+
+
+def _fitted(interactions: Interactions, made: Recipe, seed: int) -> Factors:
     nonnegative = made.algorithm == "nmf"
     if isinstance(made.settings, RankingSettings):
         if not len(interactions):

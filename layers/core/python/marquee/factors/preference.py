@@ -10,6 +10,8 @@ POSITIVE_SHARE = 0.8
 """A rating from this share of the scale on says "liked": 4 of 5 stars, 8 of 10."""
 WATCHED_SHARE = 0.7
 """Who watched this share of a movie without rating it counts as having liked it."""
+_GRADE = 2.5
+"""How much more a full-mark rating is wanted than the lowest liking, in targets per share of the scale."""
 
 
 def liked(interactions: Interactions) -> NDArray[np.bool_]:
@@ -19,10 +21,11 @@ def liked(interactions: Interactions) -> NDArray[np.bool_]:
 
 
 def preferences(interactions: Interactions) -> Side:
-    """The cells taken for a liking, by user row, with weight 1 and target 1.
+    """The cells taken for a liking, by user row, with weight 1 and a target that grows with the rating.
 
-    Users who liked nothing by :func:`liked` give what they valued at least as much as their own average, so
-    that every user with an entry has one here.
+    The target is 0.75 at :data:`POSITIVE_SHARE` of the scale, 1.25 at its top, and 1 where the movie was only
+    watched. Users who liked nothing by :func:`liked` give what they valued at least as much as their own
+    average, so that every user with an entry has one here, with target 1.
     """
     chosen = liked(interactions)
     worth = np.where(
@@ -34,5 +37,7 @@ def preferences(interactions: Interactions) -> Side:
     kept = interactions.select(
         chosen | (nothing[interactions.user] & (worth >= mean[interactions.user] - 1e-6))
     )
-    ones = np.ones(len(kept), np.float32)
-    return Side(kept.indptr, kept.item, ones, ones)
+    share = kept.rating / np.float32(kept.rating_scale)
+    graded = 1 + np.float32(_GRADE) * (share - np.float32((1 + POSITIVE_SHARE) / 2))
+    target = np.where(share >= POSITIVE_SHARE, graded, np.float32(1))  # NaN compares false
+    return Side(kept.indptr, kept.item, np.ones(len(kept), np.float32), target)

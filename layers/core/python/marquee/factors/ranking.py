@@ -70,7 +70,7 @@ def _ridge(side: Side, others: int, settings: RankingSettings) -> Matrix:
     sizes = side.counts + settings.unobserved_weight * others
     frequency = (sizes / sizes.mean()) ** settings.frequency_exponent
     column: Matrix = (settings.regularisation * frequency).astype(np.float32)[:, None]
-    return np.broadcast_to(column, (side.rows, settings.rank))
+    return column
 
 
 def _gram(other: Matrix, settings: RankingSettings) -> Matrix:

@@ -5,7 +5,8 @@ For row ``r`` with entries ``(j, weight, target)`` and the other side's rows ``v
     Σ_j weight·(x·v_j − target)²  +  xᵀ·Gram·x  +  Σ_f ridge[r, f]·x_f²
 
 over x, either freely, by one linear system, or with some coordinates kept from being negative, by
-coordinate descent. Rows are taken in groups of about equal length, so that BLAS and LAPACK work on stacks.
+coordinate descent. Rows are taken in groups of about equal length, so that BLAS and LAPACK work on stacks,
+and the groups are dealt out to threads.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from marquee.factors.parallel import for_each
 
 CHUNK_BYTES = 32 * 1024 * 1024
 _PADDING = 1.25  # the longest row of a group may exceed the shortest by this factor
@@ -84,7 +87,7 @@ def solve_side(
     ----------
     side : entries of the rows to solve.
     other : the fixed factors, float32, (other rows, d).
-    ridge : penalties, float32, (rows, d).
+    ridge : penalties, float32, (rows, d); with ``gram`` and no ``floor`` (rows, 1), the same for each factor.
     gram : (d, d), added to each row's system; None is zero.
     previous : where coordinate descent starts, (rows, d); needed with ``floor``.
     floor : smallest value of each coordinate, (d,), 0 or −inf; None solves freely.
@@ -94,34 +97,89 @@ def solve_side(
     -------
     float32, (rows, d).
     """
-    d = other.shape[1]
-    solution = np.zeros((side.rows, d), np.float32)
-    diagonal = np.arange(d)
-    for rows in groups(side.counts, d):
-        left, right = _systems(side, rows, other)
+    if floor is None:
+        return least_squares(side, side.target[:, None], other, ridge, gram=gram)[:, :, 0]
+    assert previous is not None
+    solution = np.zeros((side.rows, other.shape[1]), np.float32)
+    diagonal = np.arange(other.shape[1])
+
+    def work(rows: NDArray[np.int64]) -> None:
+        scaled, right = _gathered(side, rows, side.target[:, None], other)
+        turned = scaled.transpose(0, 2, 1)
+        left = turned @ scaled
         if gram is not None:
             left += gram
         left[:, diagonal, diagonal] += ridge[rows]
-        if floor is None:
-            solution[rows] = np.linalg.solve(left, right[:, :, None])[:, :, 0]
-        else:
-            assert previous is not None
-            solution[rows] = _descend(left, right, previous[rows], floor, sweeps)
+        solution[rows] = _descend(left, (turned @ right)[:, :, 0], previous[rows], floor, sweeps)
+
+    for_each(work, groups(side.counts, other.shape[1]))
     return solution
 
 
-def _systems(side: Side, rows: NDArray[np.int64], other: Matrix) -> tuple[Matrix, Matrix]:
-    """Normal equations of a group: (rows, d, d) and (rows, d)."""
+def least_squares(
+    side: Side, targets: Matrix, other: Matrix, ridge: Matrix, *, gram: Matrix | None = None
+) -> NDArray[np.float32]:
+    """The free minimiser for each row and each of several targets at once, which share their systems.
+
+    Parameters
+    ----------
+    side : entries of the rows to solve; its own target is not looked at.
+    targets : float32, (entries, k).
+    other, gram : as for :func:`solve_side`.
+    ridge : positive penalties, float32, (rows, d), or (rows, 1) with ``gram``.
+
+    Returns
+    -------
+    float32, (rows, d, k).
+    """
+    rotation = None
+    if gram is not None:  # in the Gram matrix's eigenbasis it is a ridge like the other
+        values, vectors = np.linalg.eigh(gram.astype(np.float64))
+        rotation = vectors.astype(np.float32)
+        other = other @ rotation
+        ridge = ridge + np.maximum(values, 0).astype(np.float32)
+    d = other.shape[1]
+    solution = np.zeros((side.rows, d, targets.shape[1]), np.float32)
+
+    def work(rows: NDArray[np.int64]) -> None:
+        scaled, right = _gathered(side, rows, targets, other)
+        entries = scaled.shape[1]
+        solve = _dual if entries < d else _primal
+        solution[rows] = solve(scaled, right, ridge[rows])
+
+    for_each(work, groups(side.counts, d))
+    return solution if rotation is None else np.matmul(rotation, solution)
+
+
+def _gathered(side: Side, rows: NDArray[np.int64], targets: Matrix, other: Matrix) -> tuple[Matrix, Matrix]:
+    """Other side's rows and targets of a group, each times √weight: (rows, longest, d) and (…, k)."""
     starts, counts = side.indptr[rows], side.counts[rows]
     steps = np.arange(int(counts.max()))
     inside = steps < counts[:, None]
     at = np.where(inside, starts[:, None] + steps, starts[:, None])
-    scale = np.sqrt(np.where(inside, side.weight[at], np.float32(0)))  # padding weighs nothing
+    scale = np.sqrt(np.where(inside, side.weight[at], np.float32(0)))[:, :, None]  # padding weighs nothing
     scaled = other[side.index[at]]
-    scaled *= scale[:, :, None]
+    scaled *= scale
+    return scaled, scale * targets[at]
+
+
+def _primal(scaled: Matrix, right: Matrix, ridge: Matrix) -> Matrix:
+    """(VᵀV + D)⁻¹·Vᵀt: systems of d unknowns."""
     turned = scaled.transpose(0, 2, 1)
-    right = turned @ (scale * side.target[at])[:, :, None]
-    return turned @ scaled, right[:, :, 0]
+    left = turned @ scaled
+    diagonal = np.arange(left.shape[1])
+    left[:, diagonal, diagonal] += ridge
+    return np.linalg.solve(left, turned @ right).astype(np.float32, copy=False)
+
+
+def _dual(scaled: Matrix, right: Matrix, ridge: Matrix) -> Matrix:
+    """The same as D⁻¹Vᵀ·(V·D⁻¹Vᵀ + I)⁻¹·t: systems of as many unknowns as a row has entries."""
+    divided = scaled / ridge[:, None, :]
+    left = divided @ scaled.transpose(0, 2, 1)
+    diagonal = np.arange(left.shape[1])
+    left[:, diagonal, diagonal] += 1
+    solved: Matrix = np.matmul(divided.transpose(0, 2, 1), np.linalg.solve(left, right), dtype=np.float32)
+    return solved
 
 
 def _descend(left: Matrix, right: Matrix, start: Matrix, floor: NDArray[np.float32], sweeps: int) -> Matrix:

@@ -6,7 +6,9 @@ from scipy import sparse
 from marquee.factors.model import Factors
 
 _OVERSAMPLING = 10
-_POWER_ITERATIONS = 6
+_POWER_ITERATIONS = 3
+_NEGLIGIBLE = 1e-5
+"""A singular value below this share of the largest is rounding, in float32, and taken for zero."""
 
 
 def truncated_svd(matrix: sparse.csr_array, rank: int, seed: int) -> Factors:
@@ -16,29 +18,44 @@ def truncated_svd(matrix: sparse.csr_array, rank: int, seed: int) -> Factors:
     make each item column sum to at least zero. Columns past the smaller side are zero.
     """
     users, items = matrix.shape
-    width = min(rank + _OVERSAMPLING, users, items)
-    basis = np.random.default_rng(seed).standard_normal((items, width), dtype=np.float32)
     turned = matrix.T.tocsr()
+    wide = users <= items  # only bases of the shorter side are made orthonormal: QR is the dearest step
+    forth, back = (turned, matrix) if wide else (matrix, turned)
+    width = min(rank + _OVERSAMPLING, users, items)
+    basis = back @ np.random.default_rng(seed).standard_normal((max(users, items), width), dtype=np.float32)
     for _ in range(_POWER_ITERATIONS):
-        basis = np.linalg.qr(turned @ np.linalg.qr(matrix @ basis)[0])[0]
-    left, values, right = np.linalg.svd(matrix @ basis, full_matrices=False)
-    item_vectors = basis @ right.T
+        basis = back @ (forth @ np.linalg.qr(basis)[0])
+    basis = np.linalg.qr(basis)[0]
+    image = forth @ basis
+    squares, rotation = np.linalg.eigh(image.T.astype(np.float64) @ image)
     kept = min(rank, width)
-    signs = np.where(item_vectors[:, :kept].sum(axis=0) < 0, -1.0, 1.0) * np.sqrt(values[:kept])
+    values = np.sqrt(np.maximum(squares[::-1][:kept], 0))
+    turn = rotation[:, ::-1][:, :kept]
+    present = values > _NEGLIGIBLE * values[0]
+    longer = image @ (turn * np.where(present, 1 / np.sqrt(np.where(present, values, 1)), 0)).astype(
+        np.float32
+    )
+    shorter = basis @ (turn * np.where(present, np.sqrt(values), 0)).astype(np.float32)
+    user_part, item_part = (shorter, longer) if wide else (longer, shorter)
+    signs = np.where(item_part.sum(axis=0) < 0, np.float32(-1), np.float32(1))
     factors = Factors(np.zeros((users, rank), np.float32), np.zeros((items, rank), np.float32))
-    factors.user_factors[:, :kept] = left[:, :kept] * signs
-    factors.item_factors[:, :kept] = item_vectors[:, :kept] * signs
+    factors.user_factors[:, :kept] = user_part * signs
+    factors.item_factors[:, :kept] = item_part * signs
     return factors
 
 
 def nonnegative_start(svd: Factors) -> Factors:
-    """NNDSVD (Boutsidis & Gallopoulos 2008): of each singular pair the heavier non-negative half.
+    """The heaviest non-negative halves of the singular pairs, as many as the rank.
 
-    Zeros are lifted to a hundredth of the side's mean: two zeros facing each other would never leave.
+    A pair u·vᵀ holds two non-negative matrices, max(u, 0)·max(v, 0)ᵀ and max(−u, 0)·max(−v, 0)ᵀ. NNDSVD
+    (Boutsidis & Gallopoulos 2008) takes the heavier of each pair; on deviations from a mean, where two
+    opposite tastes are one pair, that would lose one of them. Zeros are lifted to a hundredth of the side's
+    mean: two zeros facing each other would never leave.
     """
-    user, item = svd.user_factors, svd.item_factors
-    halves = [(np.maximum(sign * user, 0), np.maximum(sign * item, 0)) for sign in (1.0, -1.0)]
-    norms = [(np.linalg.norm(u, axis=0), np.linalg.norm(i, axis=0)) for u, i in halves]
-    first = norms[0][0] * norms[0][1] >= norms[1][0] * norms[1][1]
-    sides = [np.where(first, halves[0][side], halves[1][side]) for side in (0, 1)]
-    return Factors(*(np.maximum(side, 0.01 * side.mean() + 1e-6) for side in sides))
+    user, item = (np.hstack([side, -side]) for side in (svd.user_factors, svd.item_factors))
+    user, item = np.maximum(user, 0), np.maximum(item, 0)
+    weight = np.linalg.norm(user, axis=0) * np.linalg.norm(item, axis=0)
+    heaviest = np.sort(np.argsort(-weight, kind="stable")[: svd.rank])
+    return Factors(
+        *(np.maximum(side, 0.01 * side.mean() + 1e-6) for side in (user[:, heaviest], item[:, heaviest]))
+    )
