@@ -12,6 +12,7 @@ from marquee.errors import BrokerError
 
 _TIMEOUT_SECONDS = 10.0
 _PAUSE_SECONDS = 0.05
+_UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
 _NOT_YET = {
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -41,8 +42,14 @@ def ensure_topic(
             return
         admin.create_topics([NewTopic(topic, partitions)])[topic].result(timeout_seconds)
     except KafkaException as error:
-        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise BrokerError(f"{bootstrap_servers} did not create topic {topic!r}: {error}") from error
+        code = error.args[0].code()
+        if code in _UNREACHABLE:
+            raise BrokerError(
+                f"Kafka at {bootstrap_servers} did not answer: {error.args[0].str()}"
+            ) from error
+        if code != KafkaError.TOPIC_ALREADY_EXISTS:
+            why = error.args[0].str()
+            raise BrokerError(f"Kafka at {bootstrap_servers} refused topic {topic!r}: {why}") from error
 
 
 def is_embedded(cluster_id: str | None) -> bool:
@@ -91,7 +98,9 @@ class _Asker:
                     return question()
                 except KafkaException as error:
                     if error.args[0].code() not in _NOT_YET or time.monotonic() > self._deadline:
-                        raise BrokerError(f"Kafka at {self._servers} did not answer: {error}") from error
+                        raise BrokerError(
+                            f"Kafka at {self._servers} did not answer: {error.args[0].str()}"
+                        ) from error
                 time.sleep(_PAUSE_SECONDS)
         finally:
             self._consumer.close()
