@@ -1,1 +1,1 @@
-"""Marquee: the recommender's own code, shipped to Lambda as the `core` layer and imported by development alike."""
+"""Marquee: the recommender's own code, the `core` layer on Lambda and the package that development imports."""
