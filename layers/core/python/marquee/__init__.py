@@ -1,1 +1,1 @@
-"""Marquee: the recommender's own code, the `core` layer on Lambda and the package that development imports."""
+"""Marquee: the recommender's own code, Lambda's `core` layer and the package that development imports."""
