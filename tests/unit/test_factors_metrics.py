@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from marquee.factors import metrics
 from marquee.factors.cold_start import cold_start_rows
+from marquee.factors.intervals import bootstrap_interval
 from marquee.factors.metrics import popularity_factors, rank_per_user, rating_metrics
 from marquee.factors.model import Factors
 from tests.unit.interactions import interactions, rate, rated
@@ -53,6 +54,34 @@ def test_ranking_figures_agree_with_brute_force(seed: int, k: int, block_bytes: 
     for column, values in enumerate((found.ndcg, found.recall, found.reciprocal_rank)):
         np.testing.assert_allclose(values, [figures[column] for figures in expected.values()])
     assert set(np.flatnonzero(found.shown).tolist()) == shown
+    known = 1 + (part == 1).sum(axis=0)
+    for row, user in enumerate(found.rows):
+        score = factors.item_factors @ factors.user_factors[user]
+        ranking = [int(item) for item in np.argsort(-score) if part[user, item] != 1][:k]
+        bits = [-math.log2(known[item] / (USERS + 1)) for item in ranking]
+        assert found.novelty[row] == pytest.approx(sum(bits) / len(bits))
+    one = found.select(np.arange(len(found.rows)) == 0).mean()
+    assert one is not None
+    assert (one.users, one.ndcg) == (1, found.ndcg[0])
+
+
+def test_the_interval_holds_the_true_mean_about_95_times_in_100() -> None:
+    random = np.random.default_rng(0)
+    held = 0
+    for trial in range(200):
+        found = bootstrap_interval(random.exponential(1.0, 60), seed=trial)
+        assert found is not None
+        held += found[0] <= 1.0 <= found[1]
+    assert 0.88 <= held / 200 <= 0.98
+
+
+def test_for_many_users_the_interval_is_that_of_the_normal_distribution() -> None:
+    values = np.random.default_rng(0).exponential(1.0, 10_001)
+    few, many = bootstrap_interval(values[:-1]), bootstrap_interval(values)
+    assert few is not None
+    assert many is not None
+    np.testing.assert_allclose(many, few, atol=0.003)
+    assert bootstrap_interval(values[:1]) is None
 
 
 def test_means_are_none_where_nobody_can_be_evaluated() -> None:

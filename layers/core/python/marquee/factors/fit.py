@@ -8,6 +8,7 @@ import numpy as np
 
 from marquee.dataset.interactions import Interactions
 from marquee.errors import InputError, TrainingError
+from marquee.factors.bayesian import BayesianSettings, Posterior, fit_posterior
 from marquee.factors.model import Factors
 from marquee.factors.parallel import one_blas_thread
 from marquee.factors.preference import preferences
@@ -17,7 +18,11 @@ from marquee.factors.solve import Side
 
 ALGORITHMS = ("svd", "nmf")
 OBJECTIVES = ("ranking", "rating")
+SOLVERS = ("als", "bayesian")
+"""How ``svd`` is fitted for ``rating``: one best pair of matrices, or the mean over their posterior."""
 _STARS = 5.0
+
+Settings = RankingSettings | RatingSettings | BayesianSettings
 
 DEFAULTS: Mapping[tuple[str, str], RankingSettings | RatingSettings] = {
     ("svd", "ranking"): RankingSettings(
@@ -36,6 +41,8 @@ DEFAULTS: Mapping[tuple[str, str], RankingSettings | RatingSettings] = {
 """Chosen on ml-latest-small, on each user's last 20% of ratings before the 20% held out for the test, and for
 ranking also on simulated tastes with 5 to 60 likings a user, where less regularisation would overfit."""
 
+BAYESIAN = BayesianSettings(rank=24, start_epochs=3, burn_in=2, samples=12, served_rank=32)
+
 _RANGES: Mapping[str, tuple[float, float]] = {
     "rank": (1, 512),
     "epochs": (1, 1000),
@@ -43,6 +50,10 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "regularisation": (1e-6, 1e6),
     "frequency_exponent": (0, 2),
     "bias_regularisation": (1e-6, 1e6),
+    "start_epochs": (0, 1000),
+    "burn_in": (0, 10_000),
+    "samples": (1, 10_000),
+    "served_rank": (1, 512),
 }
 
 
@@ -52,16 +63,21 @@ class Recipe:
 
     algorithm: str
     objective: str
-    settings: RankingSettings | RatingSettings
+    settings: Settings
 
     @property
-    def hyperparameters(self) -> dict[str, float]:
-        """Plain data for a manifest."""
-        return asdict(self.settings)
+    def hyperparameters(self) -> dict[str, float | str]:
+        """Plain data for a manifest; :func:`recipe` makes the same recipe of it."""
+        if (self.algorithm, self.objective) != ("svd", "rating"):
+            return asdict(self.settings)
+        return {"solver": SOLVERS[isinstance(self.settings, BayesianSettings)]} | asdict(self.settings)
 
 
 def recipe(algorithm: str, objective: str, hyperparameters: Mapping[str, Any] | None = None) -> Recipe:
     """A recipe from names and those hyperparameters that shall differ from :data:`DEFAULTS`.
+
+    ``svd`` for ``rating`` takes one more, ``solver``: ``als`` or ``bayesian``, whose defaults are
+    :data:`BAYESIAN`.
 
     Raises
     ------
@@ -71,10 +87,16 @@ def recipe(algorithm: str, objective: str, hyperparameters: Mapping[str, Any] | 
         raise InputError("algorithm", f"algorithm {algorithm!r} is unknown: use {' or '.join(ALGORITHMS)}")
     if objective not in OBJECTIVES:
         raise InputError("objective", f"objective {objective!r} is unknown: use {' or '.join(OBJECTIVES)}")
-    defaults = DEFAULTS[algorithm, objective]
+    given = dict(hyperparameters or {})
+    defaults: Settings = DEFAULTS[algorithm, objective]
+    if (algorithm, objective) == ("svd", "rating"):
+        solver = given.pop("solver", "als")
+        if solver not in SOLVERS:
+            raise InputError("solver", f"solver {solver!r} is unknown: use {' or '.join(SOLVERS)}")
+        defaults = BAYESIAN if solver == "bayesian" else defaults
     accepted = {item.name: item.type for item in fields(defaults)}
     values: dict[str, Any] = {}
-    for name, value in (hyperparameters or {}).items():
+    for name, value in given.items():
         if name not in accepted:
             raise InputError(name, f"hyperparameter {name!r} is unknown: accepted are {', '.join(accepted)}")
         values[name] = _checked(name, value, whole=accepted[name] is int)
@@ -102,25 +124,35 @@ def fit(interactions: Interactions, made: Recipe, seed: int = 0) -> Factors:
     ------
     TrainingError : there is nothing to learn from, or the factors did not stay finite.
     """
-    with one_blas_thread():
-        return _fitted(interactions, made, seed)
-
-
-def _fitted(interactions: Interactions, made: Recipe, seed: int) -> Factors:
+    if isinstance(made.settings, BayesianSettings):
+        return posterior(interactions, made.settings, seed).distilled(made.settings.served_rank, seed)
     nonnegative = made.algorithm == "nmf"
-    if isinstance(made.settings, RankingSettings):
+    with one_blas_thread():
+        if isinstance(made.settings, RatingSettings):
+            entries, scale = _stars(interactions)
+            fitted = fit_rating(entries, interactions.items, made.settings, seed, nonnegative=nonnegative)
+            return _rescaled(fitted, np.float32(scale))
         if not len(interactions):
             raise TrainingError("there is no interaction to train on")
-        return fit_ranking(
-            preferences(interactions), interactions.items, made.settings, seed, nonnegative=nonnegative
-        )
+        cells = preferences(interactions)
+        return fit_ranking(cells, interactions.items, made.settings, seed, nonnegative=nonnegative)
+
+
+def posterior(interactions: Interactions, settings: BayesianSettings, seed: int = 0) -> Posterior:
+    """The posterior that :func:`fit` distils, in units of the data's scale; errors as there."""
+    entries, scale = _stars(interactions)
+    with one_blas_thread():
+        return fit_posterior(entries, interactions.items, settings, seed).scaled(scale)
+
+
+def _stars(interactions: Interactions) -> tuple[Side, float]:
+    """The ratings on a scale to 5, by user row, and what to multiply by to return to the data's scale."""
     rated = interactions.select(interactions.rated)
     if not len(rated):
         raise TrainingError("there is no rating to train on: the rating objective needs some")
-    stars = rated.rating * np.float32(_STARS / rated.rating_scale)
-    entries = Side(rated.indptr, rated.item, np.ones(len(rated), np.float32), stars)
-    fitted = fit_rating(entries, rated.items, made.settings, seed, nonnegative=nonnegative)
-    return _rescaled(fitted, np.float32(rated.rating_scale / _STARS))
+    scale = rated.rating_scale / _STARS
+    stars = rated.rating / np.float32(scale)
+    return Side(rated.indptr, rated.item, np.ones(len(rated), np.float32), stars), scale
 
 
 def _rescaled(factors: Factors, scale: np.float32) -> Factors:

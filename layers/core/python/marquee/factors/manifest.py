@@ -45,7 +45,7 @@ class Manifest:
     model_id: str
     algorithm: str
     objective: str
-    hyperparameters: Mapping[str, float]
+    hyperparameters: Mapping[str, float | str]
     seed: int
     dataset_id: str
     delta_version: int

@@ -1,7 +1,7 @@
 """How good a model is on what was held out. Every figure is a mean over users, or over ratings for errors."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ class RankingMetrics:
     Relevance is binary. ``ndcg`` follows Järvelin & Kekäläinen 2002 with the ideal list cut at ``k``;
     ``recall`` is the share of a user's relevant items among the ``k``; ``mrr`` the mean of 1 / rank of the
     first hit, 0 without one; ``hit_rate`` the share of users with a hit; ``coverage`` the share of the
-    catalogue that stands in anybody's list.
+    catalogue that stands in anybody's list; ``novelty`` the mean over users of the mean self-information of
+    their list, in bits: −log₂ of the share of users who had met an item (Zhou et al. 2010).
     """
 
     ndcg: float
@@ -27,18 +28,39 @@ class RankingMetrics:
     mrr: float
     hit_rate: float
     coverage: float
+    novelty: float
     users: int
 
 
 @dataclass(frozen=True, eq=False)
 class RankingPerUser:
-    """The same figures for each user evaluated; ``shown`` says which items stood in any list, (items,)."""
+    """The same figures for each user evaluated, (n,), and what they come from.
+
+    ``lists`` are item rows, best first, (n, k); ``listed`` is false where a user had met all but fewer than
+    ``k`` items; ``hits`` says which of them are relevant. ``items`` counts the catalogue.
+    """
 
     rows: NDArray[np.int64]
     ndcg: NDArray[np.float64]
     recall: NDArray[np.float64]
     reciprocal_rank: NDArray[np.float64]
-    shown: NDArray[np.bool_]
+    novelty: NDArray[np.float64]
+    lists: NDArray[np.int32]
+    listed: NDArray[np.bool_]
+    hits: NDArray[np.bool_]
+    items: int
+
+    @property
+    def shown(self) -> NDArray[np.bool_]:
+        """Whether an item stands in any list, (items,)."""
+        found = np.zeros(self.items, np.bool_)
+        found[self.lists[self.listed]] = True
+        return found
+
+    def select(self, mask: NDArray[np.bool_]) -> "RankingPerUser":
+        """Only the users of ``mask``, (n,)."""
+        arrays = {item.name: getattr(self, item.name)[mask] for item in fields(self) if item.name != "items"}
+        return replace(self, **arrays)
 
     def mean(self) -> RankingMetrics | None:
         """Means over users; None where no user could be evaluated."""
@@ -50,6 +72,7 @@ class RankingPerUser:
             mrr=float(self.reciprocal_rank.mean()),
             hit_rate=float((self.reciprocal_rank > 0).mean()),
             coverage=float(self.shown.mean()),
+            novelty=float(self.novelty.mean()),
             users=len(self.rows),
         )
 
@@ -68,21 +91,26 @@ def rank_per_user(
     discount = 1.0 / np.log2(np.arange(k) + 2.0)
     ideal = np.concatenate([[0.0], np.cumsum(discount)])
     counts = np.diff(relevant.indptr)[rows]
+    information = -np.log2((np.bincount(seen.item, minlength=seen.items) + 1) / (seen.users + 1))
     hits = np.zeros((len(rows), k), np.bool_)
-    shown = np.zeros(relevant.items, np.bool_)
-    for start, lists, finite in _top_lists(factors, seen, rows, k):
-        users = rows[start : start + len(lists)]
-        keys = users[:, None] * relevant.items + lists
+    lists, listed = np.zeros((len(rows), k), np.int32), np.zeros((len(rows), k), np.bool_)
+    for start, best, finite in _top_lists(factors, seen, rows, k):
+        part = slice(start, start + len(best))
+        keys = rows[part][:, None] * relevant.items + best
         at = np.minimum(np.searchsorted(wanted, keys), max(len(wanted) - 1, 0))
-        hits[start : start + len(lists)] = (wanted[at] == keys) & finite
-        shown[lists[finite]] = True
+        hits[part] = (wanted[at] == keys) & finite
+        lists[part], listed[part] = best, finite
     first = hits.argmax(axis=1)
     return RankingPerUser(
         rows=rows,
         ndcg=(hits @ discount) / ideal[np.minimum(counts, k)],
         recall=hits.sum(axis=1) / counts,
         reciprocal_rank=np.where(hits.any(axis=1), 1.0 / (first + 1), 0.0),
-        shown=shown,
+        novelty=(information[lists] * listed).sum(axis=1) / np.maximum(listed.sum(axis=1), 1),
+        lists=lists,
+        listed=listed,
+        hits=hits,
+        items=relevant.items,
     )
 
 

@@ -1,9 +1,11 @@
 """Where alternating minimisation starts: the truncated SVD."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import sparse
 
-from marquee.factors.model import Factors
+from marquee.factors.model import Factors, Float32Matrix
 
 _OVERSAMPLING = 10
 _POWER_ITERATIONS = 3
@@ -11,31 +13,44 @@ _NEGLIGIBLE = 1e-5
 """A singular value below this share of the largest is rounding, in float32, and taken for zero."""
 
 
+Product = Callable[[Float32Matrix], Float32Matrix]
+
+
 def truncated_svd(matrix: sparse.csr_array, rank: int, seed: int) -> Factors:
+    """:func:`truncated_svd_of` a sparse matrix."""
+    turned = matrix.T.tocsr()
+    return truncated_svd_of(matrix.__matmul__, turned.__matmul__, matrix.shape, rank, seed)
+
+
+def truncated_svd_of(
+    matrix: Product, turned: Product, shape: tuple[int, int], rank: int, seed: int
+) -> Factors:
     """Best rank-``rank`` approximation, by randomised subspace iteration (Halko, Martinsson & Tropp 2011).
 
     Singular values are shared between both sides: ``user_factors = U·√Σ`` and ``item_factors = V·√Σ``. Signs
     make each item column sum to at least zero. Columns past the smaller side are zero.
+
+    Parameters
+    ----------
+    matrix, turned : what a dense float32 matrix becomes when multiplied by the matrix, or by its transpose.
+    shape : (users, items).
     """
-    users, items = matrix.shape
-    turned = matrix.T.tocsr()
+    users, items = shape
     wide = users <= items  # only bases of the shorter side are made orthonormal: QR is the dearest step
     forth, back = (turned, matrix) if wide else (matrix, turned)
     width = min(rank + _OVERSAMPLING, users, items)
-    basis = back @ np.random.default_rng(seed).standard_normal((max(users, items), width), dtype=np.float32)
+    basis = back(np.random.default_rng(seed).standard_normal((max(users, items), width), dtype=np.float32))
     for _ in range(_POWER_ITERATIONS):
-        basis = back @ (forth @ np.linalg.qr(basis)[0])
+        basis = back(forth(np.linalg.qr(basis)[0]))
     basis = np.linalg.qr(basis)[0]
-    image = forth @ basis
+    image = forth(basis)
     squares, rotation = np.linalg.eigh(image.T.astype(np.float64) @ image)
     kept = min(rank, width)
     values = np.sqrt(np.maximum(squares[::-1][:kept], 0))
-    turn = rotation[:, ::-1][:, :kept]
     present = values > _NEGLIGIBLE * values[0]
-    longer = image @ (turn * np.where(present, 1 / np.sqrt(np.where(present, values, 1)), 0)).astype(
-        np.float32
-    )
-    shorter = basis @ (turn * np.where(present, np.sqrt(values), 0)).astype(np.float32)
+    roots = np.sqrt(np.where(present, values, 1))
+    turn = np.where(present, rotation[:, ::-1][:, :kept], 0)
+    shorter, longer = basis @ (turn * roots).astype(np.float32), image @ (turn / roots).astype(np.float32)
     user_part, item_part = (shorter, longer) if wide else (longer, shorter)
     signs = np.where(item_part.sum(axis=0) < 0, np.float32(-1), np.float32(1))
     factors = Factors(np.zeros((users, rank), np.float32), np.zeros((items, rank), np.float32))
