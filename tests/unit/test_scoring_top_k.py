@@ -20,16 +20,18 @@ def brute_force(
 ) -> list[tuple[int, float]]:
     with np.errstate(all="ignore"):
         scores = [float(np.dot(row, user)) for row in items]
-    candidates = [(r, s) for r, s in enumerate(scores) if r not in excluded and s > float("-inf")]
+    out = excluded | set(np.flatnonzero(~np.isfinite(items).all(axis=1)).tolist())
+    candidates = [(r, s) for r, s in enumerate(scores) if r not in out and s > float("-inf")]
     return sorted(candidates, key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
 @st.composite
 def problems(draw: st.DrawFn, elements: st.SearchStrategy[float] = WHOLE) -> tuple:
+    """Items of ``elements``, and a user of small whole numbers."""
     count, rank = draw(st.integers(0, 60)), draw(st.integers(1, 4))
     repeats = draw(st.sampled_from([1, 1, 40]))  # up to 2,400 items, so that there are several to a group
     items = np.tile(draw(hnp.arrays(np.float32, (count, rank), elements=elements)), (repeats, 1))
-    user = draw(hnp.arrays(np.float32, (rank,), elements=elements))
+    user = draw(hnp.arrays(np.float32, (rank,), elements=WHOLE))
     excluded = draw(st.lists(st.integers(0, len(items) - 1), max_size=80)) if len(items) else []
     return items, user, draw(st.integers(1, 200)), excluded
 
@@ -48,8 +50,14 @@ def test_top_k_equals_brute_force_with_ties_to_the_lower_row(problem: tuple) -> 
 
 
 @given(problems(st.one_of(WHOLE, st.sampled_from([np.nan, np.inf, -np.inf]))))
-def test_nan_and_minus_infinity_are_never_recommended(problem: tuple) -> None:
+def test_an_item_whose_factors_are_not_finite_is_never_recommended(problem: tuple) -> None:
     assert_equals_brute_force(problem)
+
+
+def test_a_broken_item_stays_out_even_for_a_user_of_zeros() -> None:
+    items = np.array([[0.0], [np.nan], [np.inf]], np.float32)
+    rows, scores = TopK(items)(np.zeros(1, np.float32), 2)
+    assert (rows.tolist(), scores.tolist()) == ([0], [0.0])
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3_000), st.integers(1, 100))

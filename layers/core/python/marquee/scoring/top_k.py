@@ -22,7 +22,8 @@ class TopK:
 
     Parameters
     ----------
-    items : float32, C order, (items, rank). Kept, not copied: the caller must not change it.
+    items : float32, C order, (items, rank). Kept, not copied: the caller must not change it. A row with a
+        factor that is not finite is never a candidate.
 
     Raises
     ------
@@ -35,6 +36,8 @@ class TopK:
                 f"items must be a C-ordered float32 matrix, not {items.dtype} of shape {items.shape}"
             )
         self._items = items
+        # Left to the product it would depend on the BLAS: some skip zeros of the user, and 0 × NaN is then 0.
+        self._broken = np.flatnonzero(~np.isfinite(items).all(axis=1))
         self._free: list[NDArray[np.float32]] = []
 
     def __call__(
@@ -74,6 +77,8 @@ class TopK:
             np.dot(self._items, user, out=scores)
         if len(excluded):
             scores[_as_rows(excluded)] = -np.inf
+        if len(self._broken):
+            scores[self._broken] = -np.inf
         answer = _select(padded.reshape(-1, groups), k)
         self._free.append(padded)
         return answer
