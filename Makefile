@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 SYNC = $(UV) pip install --quiet --require-hashes
 STAMP := build/stamps
 
-.PHONY: help setup demo test up down status check fmt bench lock clean
+.PHONY: help setup demo test up down status check fmt bench bench-train lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,16 @@ status: $(STAMP)/project  ## URL, versions, models, weights, lag
 
 bench: setup  ## benchmarks, written to build/
 	@$(BIN)/python -m tests.benchmarks
+
+$(STAMP)/bench: tests/benchmarks/requirements.txt $(STAMP)/bootstrap
+	@echo "Installing the peers into build/envs/bench"
+	@test -x build/envs/bench/bin/python || $(UV) venv --quiet --python $(BIN)/python build/envs/bench
+	@$(SYNC) --python build/envs/bench/bin/python -r tests/benchmarks/requirements.txt
+	@touch $@
+
+bench-train: $(STAMP)/bench  ## our models beside Surprise, implicit, EASE^R (DATA="MovieLens folders")
+	@test -n "$(DATA)" || { echo 'say which data: make bench-train DATA="path/to/ml-latest-small"'; exit 2; }
+	@PYTHONPATH=layers/core/python build/envs/bench/bin/python -m tests.benchmarks.peers $(DATA)
 
 clean: down  ## remove everything `make` made
 	rm -rf .venv build functions/*/.chalice/config.json functions/*/.chalice/deployed functions/*/.chalice/deployments

@@ -11,6 +11,7 @@ compile infra/bootstrap.in -o infra/bootstrap.txt
 compile pyproject.toml --group dev -o requirements.txt
 compile infra/emulator/requirements.in --exclude-newer 2026-03-05 -o infra/emulator/requirements.txt
 compile infra/emulator/runtime.in -o infra/emulator/runtime.txt
+compile tests/benchmarks/requirements.in -o tests/benchmarks/requirements.txt
 for folder in layers/*/; do
     [ -f "$folder/requirements.in" ] || continue
     compile "$folder/requirements.in" --python-platform x86_64-manylinux_2_28 -o "$folder/requirements.txt"

@@ -1,0 +1,184 @@
+"""Every contestant: fits one task and then answers. A peer's library is imported only when it runs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marquee.factors.fit import fit, recipe
+from marquee.factors.metrics import popularity_factors
+from marquee.factors.model import Factors
+from tests.benchmarks.peers.data import Task
+
+Answers = NDArray[np.float32]
+Fitted = Callable[[], Answers]
+"""For ranking the whole matrix of scores, for rating the predictions of the test ratings in half stars."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """``prepare`` turns a task and settings into a fit, and that into answers; only the fit is timed.
+
+    ``grid`` holds the values tried on the validation split, all combinations; ``slow`` means one run will do.
+    """
+
+    task: str
+    prepare: Callable[[Task, Mapping[str, Any]], Callable[[], Fitted]]
+    grid: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    package: str = ""
+    slow: bool = False
+
+
+def _ours(algorithm: str, objective: str, **fixed: Any) -> Callable[..., Callable[[], Fitted]]:
+    def prepare(task: Task, settings: Mapping[str, Any]) -> Callable[[], Fitted]:
+        made = recipe(algorithm, objective, {**fixed, **settings})
+
+        def run() -> Fitted:
+            factors = fit(task.train, made)
+            return lambda: _scores(factors) if objective == "ranking" else _pairs(factors, task)
+
+        return run
+
+    return prepare
+
+
+def _scores(factors: Factors) -> Answers:
+    return factors.user_factors @ factors.item_factors.T
+
+
+def _pairs(factors: Factors, task: Task) -> Answers:
+    users, items = factors.user_factors[task.test.user], factors.item_factors[task.test.item]
+    predicted: Answers = np.einsum("nd,nd->n", users, items)
+    return predicted
+
+
+def _surprise(name: str) -> Callable[..., Callable[[], Fitted]]:
+    def prepare(task: Task, settings: Mapping[str, Any]) -> Callable[[], Fitted]:
+        import surprise
+        from surprise import Trainset
+
+        train = task.train
+        by_user: dict[int, list[tuple[int, float]]] = {user: [] for user in range(train.users)}
+        by_item: dict[int, list[tuple[int, float]]] = {item: [] for item in range(train.items)}
+        stars = (train.rating / 2).tolist()
+        for user, item, value in zip(train.user.tolist(), train.item.tolist(), stars, strict=True):
+            by_user[user].append((item, value))
+            by_item[item].append((user, value))
+        rows = [{row: row for row in range(count)} for count in (train.users, train.items)]
+        trainset = Trainset(by_user, by_item, train.users, train.items, len(train), (0.5, 5), *rows)
+        algorithm = getattr(surprise, name)(**({} if name == "BaselineOnly" else {"random_state": 0}))
+        if name == "BaselineOnly":
+            algorithm.verbose = False
+
+        def run() -> Fitted:
+            algorithm.fit(trainset)
+
+            def answer() -> Answers:
+                pairs = zip(task.test.user.tolist(), task.test.item.tolist(), strict=True)
+                found = [2 * algorithm.predict(user, item, clip=False).est for user, item in pairs]
+                return np.array(found, np.float32)
+
+            return answer
+
+        return run
+
+    return prepare
+
+
+def _implicit(name: str, **fixed: Any) -> Callable[..., Callable[[], Fitted]]:
+    def prepare(task: Task, settings: Mapping[str, Any]) -> Callable[[], Fitted]:
+        from implicit.cpu.als import AlternatingLeastSquares
+        from implicit.cpu.bpr import BayesianPersonalizedRanking
+        from scipy.sparse import csr_matrix
+
+        kind = {"als": AlternatingLeastSquares, "bpr": BayesianPersonalizedRanking}[name]
+        model = kind(random_state=0, **fixed, **settings)
+        cells = csr_matrix(task.liked)
+
+        def run() -> Fitted:
+            model.fit(cells, show_progress=False)
+            return lambda: np.asarray(model.user_factors @ model.item_factors.T)
+
+        return run
+
+    return prepare
+
+
+def _ease(task: Task, settings: Mapping[str, Any]) -> Callable[[], Fitted]:
+    """Steck 2019: a linear model between items, in closed form; items that nobody liked stay out of it."""
+    cells = task.liked
+
+    def run() -> Fitted:
+        known = np.flatnonzero(np.bincount(cells.indices, minlength=cells.shape[1]))
+        kept = cells[:, known]
+        gram = np.asarray((kept.T @ kept).todense(), np.float32)
+        gram[np.diag_indices(len(known))] += settings["regularisation"]
+        inverse = np.linalg.inv(gram)
+        weights = inverse / -np.diag(inverse)
+        weights[np.diag_indices(len(known))] = 0
+
+        def answer() -> Answers:
+            scores = np.full(cells.shape, -1e9, np.float32)
+            scores[:, known] = kept @ weights
+            return scores
+
+        return answer
+
+    return run
+
+
+def _pure_svd(task: Task, settings: Mapping[str, Any]) -> Callable[[], Fitted]:
+    """Cremonesi, Koren & Turrin 2010, by SciPy's truncated SVD."""
+    from scipy.sparse.linalg import svds
+
+    def run() -> Fitted:
+        left, values, right = svds(task.liked, k=settings["rank"], rng=np.random.default_rng(0))
+        return lambda: (left * values) @ right
+
+    return run
+
+
+def _popularity(task: Task, settings: Mapping[str, Any]) -> Callable[[], Fitted]:
+    def run() -> Fitted:
+        likes = np.bincount(task.liked.indices, minlength=task.train.items)
+        factors = popularity_factors(likes, task.train.users)
+        return lambda: _scores(factors)
+
+    return run
+
+
+_LONG = {"rank": 32, "start_epochs": 0, "burn_in": 10, "samples": 50, "served_rank": 64}
+
+CONTESTANTS: Mapping[str, Contestant] = {
+    "svd ranking": Contestant(
+        "ranking",
+        _ours("svd", "ranking"),
+        {"regularisation": (6.0, 8.0, 10.0), "unobserved_weight": (0.4, 0.7, 1.0)},
+    ),
+    "nmf ranking": Contestant("ranking", _ours("nmf", "ranking"), {"regularisation": (6.0, 8.0, 10.0)}),
+    "implicit ALS": Contestant(
+        "ranking",
+        _implicit("als", factors=64),
+        {"alpha": (1.0, 2.0, 10.0), "regularization": (0.01, 1.0, 10.0)},
+        "implicit",
+    ),
+    "implicit BPR": Contestant(
+        "ranking",
+        _implicit("bpr", factors=64),
+        {"learning_rate": (0.01, 0.05), "regularization": (0.01, 0.05), "iterations": (100, 300)},
+        "implicit",
+    ),
+    "EASE^R": Contestant("ranking", _ease, {"regularisation": (100, 300, 1000)}, slow=True),
+    "PureSVD": Contestant("ranking", _pure_svd, {"rank": (10, 20, 40)}),
+    "popularity": Contestant("ranking", _popularity),
+    "svd rating, ALS": Contestant("rating", _ours("svd", "rating")),
+    "svd rating, Bayesian 4": Contestant("rating", _ours("svd", "rating", solver="bayesian", samples=4)),
+    "svd rating, Bayesian": Contestant("rating", _ours("svd", "rating", solver="bayesian")),
+    "svd rating, Bayesian 60": Contestant("rating", _ours("svd", "rating", solver="bayesian", **_LONG)),
+    "nmf rating": Contestant("rating", _ours("nmf", "rating")),
+    "Surprise SVD": Contestant("rating", _surprise("SVD"), package="surprise"),
+    "Surprise SVD++": Contestant("rating", _surprise("SVDpp"), package="surprise", slow=True),
+    "Surprise NMF": Contestant("rating", _surprise("NMF"), package="surprise"),
+}
