@@ -1,8 +1,14 @@
 """Fixtures that every kind of test may use."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no failure of the code; and CI, unlike a developer, wants the same examples every time.
+settings.register_profile("marquee", deadline=None, derandomize=os.environ.get("CI") == "true")
+settings.load_profile("marquee")
 
 _AWS = {
     "AWS_ACCESS_KEY_ID": "test",
