@@ -1,4 +1,4 @@
-"""The function ``marquee-train``: wires settings and S3 to training."""
+"""The functions of ``marquee-train``: wires settings and S3 to training and to everybody's top-k."""
 
 from typing import Any
 
@@ -6,25 +6,37 @@ import boto3
 from botocore.config import Config
 from chalice import Chalice, Rate
 
+from marquee.aws.batch import batch as score_everybody
 from marquee.aws.train import train as train_model
 from marquee.settings import MetricsSettings, StorageSettings
 
 app = Chalice(app_name="marquee-train")
 
 
+def client(storage: StorageSettings) -> Any:
+    """An S3 client that tries again."""
+    addressing = {"addressing_style": "path" if storage.endpoint_url else "auto"}
+    retries = {"mode": "standard", "total_max_attempts": 5}
+    return boto3.client("s3", config=Config(s3=addressing, retries=retries))
+
+
 def run(event: dict[str, Any]) -> dict[str, Any]:
     """Train what ``event`` asks for; the model's manifest."""
     storage = StorageSettings.from_env()
-    addressing = {"addressing_style": "path" if storage.endpoint_url else "auto"}
-    retries = {"mode": "standard", "total_max_attempts": 5}
-    s3 = boto3.client("s3", config=Config(s3=addressing, retries=retries))
-    return train_model(event, s3, storage, MetricsSettings.from_env())
+    return train_model(event, client(storage), storage, MetricsSettings.from_env())
 
 
 @app.lambda_function(name="train")
 def train(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG001  Lambda's signature
     """``{"algorithm": "svd" | "nmf", …}`` → the model's manifest."""
     return run(event)
+
+
+@app.lambda_function(name="batch")
+def batch(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG001  Lambda's signature
+    """``{"model_id"?, "k"?}`` → the manifest of the batch: where everybody's top-k stands on S3."""
+    storage = StorageSettings.from_env()
+    return score_everybody(event, client(storage), storage)
 
 
 @app.schedule(Rate(1, unit=Rate.DAYS), name="retrain")

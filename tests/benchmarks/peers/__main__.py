@@ -53,22 +53,31 @@ def main() -> None:
 def _measure(path: Path, names: list[str], runs: int) -> dict[str, Any]:
     absent = {name for name in names if _missing(CONTESTANTS[name].package)}
     present = [name for name in names if name not in absent]
-    settings = {}
+    settings: dict[str, Any] = {}
+    failed: dict[str, str] = {}
     for name in present:
         print(f"tuning {name}", file=sys.stderr)
-        settings[name] = _one(path, name)
+        try:
+            settings[name] = _one(path, name)
+        except subprocess.CalledProcessError as error:
+            failed[name] = f"tuning ended with exit code {error.returncode}"
+    present = [name for name in present if name not in failed]
     figures: dict[str, list[dict[str, float]]] = {name: [] for name in present}
     for number in range(runs):
         turn = [name for name in present if number == 0 or not CONTESTANTS[name].slow]
         for name in turn if number % 2 == 0 else reversed(turn):
             print(f"run {number + 1} of {runs}: {name}", file=sys.stderr)
-            figures[name].append(_one(path, name, json.dumps(settings[name])))
+            try:
+                figures[name].append(_one(path, name, json.dumps(settings[name])))
+            except subprocess.CalledProcessError as error:
+                failed[name] = f"run {number + 1} ended with exit code {error.returncode}"
     table = {
         name: {column: median(run[column] for run in found) for column in COLUMNS if column in found[0]}
         | {"runs": len(found), "settings": settings[name]}
         for name, found in figures.items()
+        if name not in failed
     }
-    return {"contestants": table, "absent": sorted(absent), "goals": _goals(table)}
+    return {"contestants": table, "absent": sorted(absent), "failed": failed, "goals": _goals(table)}
 
 
 def _missing(package: str) -> bool:
@@ -104,6 +113,8 @@ def _print(title: str, measured: dict[str, Any]) -> None:
         print(f"{name:26}{cells}  {json.dumps(row['settings']) if row['settings'] else ''}")
     for name in measured["absent"]:
         print(f"{name:26}ABSENT: its package is not installed in this environment")
+    for name, reason in measured["failed"].items():
+        print(f"{name:26}FAILED: {reason}")
     for goal in measured["goals"]:
         verdict = "reached" if goal["reached"] else "NOT REACHED"
         print(f"{goal['model']} / {goal['peer']}, {goal['column']}: {goal['ratio']:.3f}", end="")

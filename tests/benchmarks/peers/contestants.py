@@ -59,18 +59,18 @@ def _surprise(name: str) -> Callable[..., Callable[[], Fitted]]:
         import surprise
         from surprise import Trainset
 
-        train = task.train
-        by_user: dict[int, list[tuple[int, float]]] = {user: [] for user in range(train.users)}
-        by_item: dict[int, list[tuple[int, float]]] = {item: [] for item in range(train.items)}
-        stars = (train.rating / 2).tolist()
+        train, stars = task.train, (task.train.rating / 2).tolist()
+        users, items = (
+            {row: inner for inner, row in enumerate(np.unique(rows).tolist())}
+            for rows in (train.user, train.item)
+        )
+        by_user: dict[int, list[tuple[int, float]]] = {inner: [] for inner in users.values()}
+        by_item: dict[int, list[tuple[int, float]]] = {inner: [] for inner in items.values()}
         for user, item, value in zip(train.user.tolist(), train.item.tolist(), stars, strict=True):
-            by_user[user].append((item, value))
-            by_item[item].append((user, value))
-        rows = [{row: row for row in range(count)} for count in (train.users, train.items)]
-        trainset = Trainset(by_user, by_item, train.users, train.items, len(train), (0.5, 5), *rows)
-        algorithm = getattr(surprise, name)(**({} if name == "BaselineOnly" else {"random_state": 0}))
-        if name == "BaselineOnly":
-            algorithm.verbose = False
+            by_user[users[user]].append((items[item], value))
+            by_item[items[item]].append((users[user], value))
+        trainset = Trainset(by_user, by_item, len(users), len(items), len(train), (0.5, 5), users, items)
+        algorithm = getattr(surprise, name)(random_state=0)
 
         def run() -> Fitted:
             algorithm.fit(trainset)

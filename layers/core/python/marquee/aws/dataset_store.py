@@ -1,16 +1,14 @@
 """Reading a frozen dataset from S3: its manifest, its Parquet files, the catalogue."""
 
 import json
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from marquee.aws.ahead import ahead
 from marquee.aws.bucket import Bucket
 from marquee.dataset.interactions import COLUMNS
 from marquee.errors import CorruptObjectError, DatasetNotFoundError
@@ -18,8 +16,6 @@ from marquee.errors import CorruptObjectError, DatasetNotFoundError
 DATASETS = "datasets"
 MOVIES_KEY = "lake/movies/movies.parquet"
 _FORMAT = 1
-_AHEAD = 4
-"""Files downloaded and decoded before they are asked for: hides the round trips, bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ class DatasetStore:
         DatasetNotFoundError : a file the manifest names is gone.
         CorruptObjectError : a file is not the Parquet the manifest describes.
         """
-        return _ahead(self._table, manifest["files"])
+        return ahead(self._table, manifest["files"])
 
     def movies(self) -> dict[str, Movie]:
         """The catalogue by movie id; empty when the lake has none."""
@@ -120,14 +116,3 @@ def _parquet(key: str, payload: bytes, columns: list[str]) -> pa.Table:
         return file.read(columns=columns, use_threads=False)
     except pa.ArrowException as error:
         raise CorruptObjectError(f"{key} ({len(payload)} bytes) is not readable Parquet: {error}") from error
-
-
-def _ahead[Given, Made](make: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:
-    """``map`` in threads, in order, never more than :data:`_AHEAD` results ahead."""
-    rest = iter(given)
-    with ThreadPoolExecutor(_AHEAD) as pool:
-        waiting: deque[Future[Made]] = deque(pool.submit(make, one) for one in islice(rest, _AHEAD))
-        while waiting:
-            made = waiting.popleft().result()
-            waiting.extend(pool.submit(make, one) for one in islice(rest, 1))
-            yield made
