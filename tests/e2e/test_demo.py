@@ -82,7 +82,7 @@ def test_ctrl_c_at_any_moment_leaves_nothing_running(marquee: Command, seed: int
     with process:
         time.sleep(random.Random(seed).uniform(0.5, 25.0))
         os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
     assert process.returncode != 0
     assert _nothing_left(marquee)
 
@@ -101,7 +101,7 @@ def test_a_busy_port_is_said_in_one_line(marquee: Command) -> None:
     other = {**marquee.env, "MARQUEE_STATE_DIR": str(marquee.folder / "other")}
     other["MARQUEE_PORT"] = state["endpoint_url"].rsplit(":", 1)[1]
     with Command(marquee.folder, other).start("up") as process:
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert other["MARQUEE_PORT"] in output
     assert "Traceback" not in output
@@ -117,7 +117,7 @@ def _kill_emulator(marquee: Command) -> None:
     emulator.kill()
 
 
-def _nothing_left(marquee: Command, seconds: float = 15.0) -> bool:
+def _nothing_left(marquee: Command, seconds: float = 30.0) -> bool:
     deadline = time.monotonic() + seconds
     while marquee.processes_left():
         if time.monotonic() > deadline:
