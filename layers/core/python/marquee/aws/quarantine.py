@@ -1,0 +1,108 @@
+"""Looking into the table of refused messages: how many, why, when, and what they look like."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import DeltaError
+
+from marquee.aws.lake import QUARANTINE, QUARANTINE_KEY, Lake
+from marquee.errors import StorageError
+
+
+@dataclass(frozen=True)
+class Refused:
+    """One refused message; ``raw`` is None where the message had no value."""
+
+    reason: str
+    raw: bytes | None
+    partition: int
+    offset: int
+    ingested_at: datetime
+
+
+class Quarantine:
+    """The table of refused messages as it stands when this is made; a lake without one has none.
+
+    Raises
+    ------
+    StorageError : S3 refused or failed; so do the methods.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self._table = lake.load(QUARANTINE_KEY)
+
+    def counts(self, reason: str | None = None) -> dict[str, dict[str, int]]:
+        """Messages by the day on which they were ingested (``YYYY-MM-DD``, rising), and by reason."""
+        where = f"WHERE reason = '{reason}'" if reason else ""
+        sql = f"SELECT ingest_date, reason, count(*) AS n FROM rows {where} GROUP BY 1, 2 ORDER BY 1, 2"
+        days: dict[str, dict[str, int]] = {}
+        for row in self._query(sql):
+            days.setdefault(row["ingest_date"], {})[row["reason"]] = row["n"]
+        return days
+
+    def samples(self, most: int, reason: str | None = None) -> list[Refused]:
+        """The ``most`` messages of each reason that were ingested last, by reason, the newest first."""
+        where = f"WHERE reason = '{reason}'" if reason else ""
+        rank = 'row_number() OVER (PARTITION BY reason ORDER BY ingested_at DESC, partition, "offset" DESC)'
+        # Ranked without the values, which may be large; those of the chosen few are read afterwards.
+        chosen = self._query(
+            f'SELECT reason, partition, "offset", ingested_at, ingest_date, rank FROM (SELECT *, {rank} AS '
+            f'rank FROM (SELECT reason, partition, "offset", ingested_at, ingest_date FROM rows {where}))'
+            f" WHERE rank <= {int(most)} ORDER BY reason, rank"
+        )
+        if not chosen:
+            return []
+        asked = " OR ".join(
+            f"(ingest_date = '{row['ingest_date']}' AND partition = {row['partition']} "
+            f'AND "offset" = {row["offset"]})'
+            for row in chosen
+        )
+        found = self._query(f'SELECT partition, "offset", ingested_at, raw FROM rows WHERE {asked}')
+        values = {(row["partition"], row["offset"], row["ingested_at"]): row["raw"] for row in found}
+        keys = ((row["partition"], row["offset"], row["ingested_at"]) for row in chosen)
+        return [Refused(row["reason"], values[key], *key) for row, key in zip(chosen, keys, strict=True)]
+
+    def _query(self, sql: str) -> list[dict[str, Any]]:
+        return [] if self._table is None else query(self._table, sql).to_pylist()
+
+
+def query(table: DeltaTable, sql: str) -> pa.Table:
+    """What ``sql`` finds in ``table``, which it calls ``rows``; StorageError when it cannot be read."""
+    try:
+        return pa.table(QueryBuilder().register("rows", table).execute(sql))
+    except (DeltaError, OSError) as error:
+        raise StorageError(f"{table.table_uri} could not be read: {error}") from error
+
+
+def batches(table: DeltaTable, longest: int, rows: int, raw_bytes: int) -> Iterator[pa.Table]:
+    """The rows whose value has at most ``longest`` bytes, in schema ``QUARANTINE``.
+
+    A batch has at most ``rows`` rows, and about ``raw_bytes`` bytes. Messages without a value are left out,
+    and so are longer ones, which would fill the memory and be refused by their length alone.
+
+    Raises
+    ------
+    StorageError : the table cannot be read.
+    """
+    held: list[pa.RecordBatch] = []
+    count = size = 0
+    try:
+        for batch in table.scan(columns=QUARANTINE.names):
+            short = pa.record_batch(batch).cast(QUARANTINE)
+            short = short.filter(pc.less_equal(pc.binary_length(short["raw"]), longest))
+            for start in range(0, short.num_rows, rows):
+                piece = short.slice(start, rows)
+                if held and (count + piece.num_rows > rows or size + piece.nbytes > raw_bytes):
+                    yield pa.Table.from_batches(held, QUARANTINE)
+                    held, count, size = [], 0, 0
+                held.append(piece)
+                count, size = count + piece.num_rows, size + piece.nbytes
+    except (DeltaError, OSError, pa.ArrowException) as error:
+        raise StorageError(f"{table.table_uri} could not be read: {error}") from error
+    if held:
+        yield pa.Table.from_batches(held, QUARANTINE)
