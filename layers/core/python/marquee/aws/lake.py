@@ -1,7 +1,10 @@
 """The event tables in Delta Lake: rows and Kafka offsets, added by one commit or not at all."""
 
+import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 from deltalake import (
@@ -27,6 +30,19 @@ _CONFLICT = "Concurrent transaction failed"
 _CHECKPOINT_COMMITS = "20"
 """A commit a minute makes many small log entries; a table is loaded from a checkpoint and at most these."""
 _STATISTICS = ("time", "user_id", "kind", "movie_id", "partition", "offset", "reason", "ingested_at")
+_RETRIES = {
+    "max_retries": "8",
+    "retry_timeout": "30s",
+    "backoff_config.init_backoff": "100ms",
+    "backoff_config.max_backoff": "3s",
+    "backoff_config.base": "2",
+    "timeout": "20s",
+    "connect_timeout": "3s",
+}
+"""S3 that is down is an error within about half a minute a request; waits have decorrelated jitter."""
+_COLOUR = re.compile(r"\x1b\[\d*m")
+_COMMIT_ID = "marquee_commit"
+_LATEST_COMMITS = 50
 _PLAIN = ("time", "user_id", "offset", "result", "raw")
 """Columns of nearly distinct values, for which a dictionary costs time and saves nothing."""
 
@@ -41,7 +57,7 @@ class Lake:
     @classmethod
     def of(cls, storage: StorageSettings) -> "Lake":
         """The lake of the bucket; credentials are Lambda's own, from the environment."""
-        options = {"AWS_REGION": storage.region, "aws_conditional_put": "etag"}
+        options = {"AWS_REGION": storage.region, "aws_conditional_put": "etag", **_RETRIES}
         if storage.endpoint_url:
             options |= {"AWS_ENDPOINT_URL": storage.endpoint_url, "AWS_ALLOW_HTTP": "true"}
         return cls(f"s3://{storage.bucket}", options)
@@ -67,7 +83,7 @@ class Lake:
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as error:
-            raise StorageError(f"{uri} cannot be opened: {error}") from error
+            raise StorageError(f"{uri} cannot be opened: {_reason(error)}") from error
 
 
 class LakeTable:
@@ -84,7 +100,7 @@ class LakeTable:
     """
 
     def __init__(self, lake: Lake, key: str, schema: pa.Schema, partition_by: str, topic: str) -> None:
-        self._topic = topic
+        self._lake, self._key, self._topic = lake, key, topic
         self._table = _open(lake, key, schema, partition_by)
         plain = {name: ColumnProperties(dictionary_enabled=False) for name in _PLAIN if name in schema.names}
         self._writer = WriterProperties(compression="ZSTD", compression_level=1, column_properties=plain)
@@ -110,8 +126,8 @@ class LakeTable:
         Raises
         ------
         StaleWriterError : another writer moved one of these partitions; nothing was added.
-        StorageError : S3 refused, or did not answer through all retries. Whether the commit stands is then
-            unknown; the next load tells.
+        StorageError : S3 refused, or did not answer through all retries. When it did not answer the question
+            either whether the commit stands, that is unknown; the next load tells.
         """
         # A commit of ours that met another's, of other partitions, took over its offsets: Delta Lake then no
         # longer sees a conflict with a move that begins before them. So what we begin from is compared too.
@@ -121,20 +137,31 @@ class LakeTable:
         if overtaken:
             raise StaleWriterError(self._stale(overtaken, rows))
         transactions = [Transaction(self._name(partition), after) for partition, (_, after) in moves.items()]
+        commit_id = uuid.uuid4().hex
         try:
             write_deltalake(
                 self._table,
                 rows,
                 mode="append",
                 writer_properties=self._writer,
-                commit_properties=CommitProperties(app_transactions=transactions),
+                commit_properties=CommitProperties({_COMMIT_ID: commit_id}, app_transactions=transactions),
             )
-        except CommitFailedError as error:
-            if _CONFLICT in str(error):
-                raise StaleWriterError(self._stale(set(moves), rows)) from error
-            raise StorageError(f"{self._table.table_uri}: {error}") from error
         except (DeltaError, OSError) as error:
-            raise StorageError(f"{self._table.table_uri}: {error}") from error
+            if self._stands(commit_id):
+                return
+            if isinstance(error, CommitFailedError) and _CONFLICT in str(error):
+                raise StaleWriterError(self._stale(set(moves), rows)) from error
+            raise StorageError(f"{self._table.table_uri}: {_reason(error)}") from error
+
+    def _stands(self, commit_id: str) -> bool:
+        """Whether a commit that failed was made all the same, its answer lost; the retry then met itself."""
+        table = self._lake.load(self._key)
+        if table is None or not any(
+            commit.get(_COMMIT_ID) == commit_id for commit in _history(table, _LATEST_COMMITS)
+        ):
+            return False
+        self._table = table
+        return True
 
     def _name(self, partition: int) -> str:
         return f"{self._topic}-{partition}"
@@ -158,6 +185,19 @@ def _open(lake: Lake, key: str, schema: pa.Schema, partition_by: str) -> DeltaTa
     return table
 
 
+def _reason(error: Exception) -> str:
+    """What Delta Lake says, on one line and without the colours it brings."""
+    return " ".join(_COLOUR.sub("", str(error)).split())
+
+
+def _history(table: DeltaTable, limit: int) -> list[dict[str, Any]]:
+    """The latest commits, newest first."""
+    try:
+        return list(table.history(limit))
+    except (DeltaError, OSError) as error:
+        raise StorageError(f"{table.table_uri}: its log cannot be read: {_reason(error)}") from error
+
+
 def _create(lake: Lake, key: str, schema: pa.Schema, partition_by: str) -> None:
     uri = f"{lake.root}/{key}"
     statistics = ",".join(name for name in _STATISTICS if name in schema.names)
@@ -175,4 +215,4 @@ def _create(lake: Lake, key: str, schema: pa.Schema, partition_by: str) -> None:
         )
     except (DeltaError, OSError) as error:
         if lake.load(key) is None:  # else another drain created it at this moment
-            raise StorageError(f"{uri} cannot be created: {error}") from error
+            raise StorageError(f"{uri} cannot be created: {_reason(error)}") from error
