@@ -7,8 +7,9 @@ from botocore.config import Config
 from chalice import Chalice, Rate
 
 from marquee.aws.batch import batch as score_everybody
+from marquee.aws.retrain import retrain as retrain_model
 from marquee.aws.train import train as train_model
-from marquee.settings import MetricsSettings, StorageSettings
+from marquee.settings import MetricsSettings, StorageSettings, TrainSettings
 
 app = Chalice(app_name="marquee-train")
 
@@ -41,5 +42,7 @@ def batch(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG00
 
 @app.schedule(Rate(1, unit=Rate.DAYS), name="retrain")
 def retrain(event: Any) -> dict[str, Any]:  # noqa: ARG001  a scheduled event says nothing we need
-    """Train the default model on the newest dataset."""
-    return run({"algorithm": "svd"})
+    """Train the default model on the newest dataset, when that has changed enough."""
+    storage = StorageSettings.from_env()
+    settings = MetricsSettings.from_env(), TrainSettings.from_env()
+    return retrain_model({"algorithm": "svd"}, client(storage), storage, *settings)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from infra import aws, paths, stack
@@ -16,6 +16,7 @@ from marquee.settings import (
     RecommendSettings,
     StackSettings,
     StorageSettings,
+    TrainSettings,
 )
 
 
@@ -29,6 +30,7 @@ class Settings:
     recommend: RecommendSettings
     metrics: MetricsSettings
     stack: StackSettings
+    train: TrainSettings = field(default_factory=TrainSettings)
 
     @classmethod
     def from_env(cls) -> "Settings":
@@ -40,6 +42,7 @@ class Settings:
             RecommendSettings.from_env(),
             MetricsSettings.from_env(),
             StackSettings.from_env(),
+            TrainSettings.from_env(),
         )
 
 
@@ -114,7 +117,7 @@ def template_values(target: aws.Target, settings: Settings) -> dict[str, str]:
     if metrics.code_version == MetricsSettings().code_version:
         metrics = replace(metrics, code_version=apps.git_version())
     storage = replace(settings.storage, region=target.region)
-    return apps.setting_values(storage, kafka, settings.ingest, settings.recommend, metrics)
+    return apps.setting_values(storage, kafka, settings.ingest, settings.recommend, metrics, settings.train)
 
 
 def _check_size(app: str, folder: Path, built: Mapping[str, BuiltLayer]) -> int:

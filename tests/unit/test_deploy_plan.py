@@ -29,6 +29,7 @@ from marquee.settings import (
     RecommendSettings,
     StackSettings,
     StorageSettings,
+    TrainSettings,
 )
 
 LAYERS = {
@@ -50,6 +51,7 @@ VALUES = apps.setting_values(
     IngestSettings(),
     RecommendSettings(),
     MetricsSettings(),
+    TrainSettings(),
 )
 ARNS = {name: f"arn:aws:lambda:::layer:{name}:1" for name in NAMES}
 
@@ -62,8 +64,8 @@ def test_where_nothing_exists_everything_is_planned_in_an_order_that_works() -> 
     actions = planned(Observed()).actions
     kinds = [type(action) for action in actions]
     assert kinds[:2] == [CreateBucket, BlockPublicAccess]
-    assert kinds[2:10] == [CreateLogGroup, SetRetention] * 4
-    assert kinds[10:] == [PublishLayer] * 6 + [DeployApp] * 3
+    assert kinds[2:12] == [CreateLogGroup, SetRetention] * 5
+    assert kinds[12:] == [PublishLayer] * 6 + [DeployApp] * 3
     assert str(actions[0]) == "create bucket films in eu-west-1"
 
 

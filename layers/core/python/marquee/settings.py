@@ -107,6 +107,19 @@ class IngestSettings(FromEnvironment):
 
 
 @dataclass(frozen=True)
+class TrainSettings(FromEnvironment):
+    """The scheduled training."""
+
+    retrain_min_change: float = setting(
+        "RETRAIN_MIN_CHANGE",
+        "share of new ratings and watched minutes from which the schedule trains again; 0 always trains",
+        0.01,
+        minimum=0,
+        maximum=100,
+    )
+
+
+@dataclass(frozen=True)
 class RecommendSettings(FromEnvironment):
     """The API."""
 
