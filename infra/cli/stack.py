@@ -3,13 +3,16 @@
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 import typer
 from rich.console import Console
 
 from infra import stack
+from infra.aws import LOCAL_STAGE, Target
+from infra.deploy import deployment, standing
 from infra.deploy.chalice_run import QUICK_WAITERS
-from marquee.settings import KafkaSettings, StackSettings, StorageSettings
+from marquee.settings import StackSettings, StorageSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -20,19 +23,30 @@ def register(app: typer.Typer) -> None:
 
 
 def up() -> None:
-    """Start LocalStack and a broker (or use KAFKA_BOOTSTRAP_SERVERS); a running stack stays as it is."""
-    settings = StackSettings.from_env()
-    running = stack.load(settings)
+    """Start LocalStack and a broker (or use KAFKA_BOOTSTRAP_SERVERS), with bucket and layers in place.
+
+    `chalice deploy --stage local` then works in each function's folder. A running stack stays as it is.
+    """
+    settings = deployment.Settings.from_env()
+    console = Console(stderr=True)
+    running = stack.load(settings.stack)
     if running is None:
-        with (
-            Console(stderr=True).status("starting LocalStack and Kafka"),
-            stack.starting(settings, KafkaSettings.from_env()) as running,
-        ):
-            pass
+        with ExitStack() as stays:
+            with console.status("starting LocalStack and Kafka"):
+                running = stays.enter_context(stack.starting(settings.stack, settings.kafka))
+            _stand(console, settings, running)
+    else:
+        _stand(console, settings, running)
     typer.echo(
         f"LocalStack  {running.endpoint_url}\nKafka       {running.bootstrap_servers} ({running.broker})"
     )
     typer.echo('Next: marquee deploy. In a shell of yours: eval "$(marquee env)". To end it: make down')
+
+
+def _stand(console: Console, settings: deployment.Settings, running: stack.Stack) -> None:
+    target = Target(settings.storage.region, running.endpoint_url, local=True)
+    with console.status("publishing the Lambda layers"):
+        standing.stand(LOCAL_STAGE, target, settings)
 
 
 def down() -> None:

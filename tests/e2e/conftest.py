@@ -32,11 +32,12 @@ class Command:
 
     folder: Path
     env: dict[str, str]
+    program: Path = _MARQUEE
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start it in a session of its own, so that a signal to its group reaches what a terminal would."""
         return subprocess.Popen(
-            [_MARQUEE, *arguments],
+            [self.program, *arguments],
             env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

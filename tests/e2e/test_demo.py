@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,19 @@ def test_killing_the_demo_itself_leaves_nothing_running(marquee: Command) -> Non
         process.kill()
         process.wait()
         assert _nothing_left(marquee)
+
+
+def test_once_the_stack_is_up_plain_chalice_deploys_a_function(marquee: Command) -> None:
+    marquee.run("up")
+    folder = Path(marquee.env["MARQUEE_FUNCTIONS_DIR"]) / "recommend"
+    script = f'eval "$({marquee.program} env)" && cd "{folder}" && chalice deploy --stage local'
+    done = subprocess.run(
+        ["bash", "-c", script], env=marquee.env, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    preview = json.loads(marquee.run("status", "--json"))["preview_url"]
+    response = urllib3.request("GET", f"{preview}/health", timeout=30)
+    assert (response.status, response.json()["error"]["code"]) == (503, "no_model")
 
 
 def test_a_busy_port_is_said_in_one_line(marquee: Command) -> None:
