@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 SYNC = $(UV) pip install --quiet --require-hashes
 STAMP := build/stamps
 
-.PHONY: help setup demo test up down status check fmt bench bench-train lock clean
+.PHONY: help setup demo test soak up down status check fmt bench bench-train lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,7 +48,10 @@ demo: setup  ## the main job, end to end, on this machine (RATINGS=path replays 
 
 test: setup check  ## lint, types, import contracts, then every test
 	@$(BIN)/pytest tests/unit -q
-	@$(BIN)/pytest tests/integration tests/e2e -q
+	@$(BIN)/pytest tests/integration tests/e2e -q -m "not soak"
+
+soak: setup  ## the full-length runs: drains killed 60 times over 200,000 events
+	@$(BIN)/pytest tests -q -m soak
 
 check: $(STAMP)/project  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

@@ -1,17 +1,20 @@
 """What the ingest tests share: lines to produce, a lake of their own, and the count of what stands in it."""
 
+import json
 import random
+import subprocess
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 from confluent_kafka import Producer
 
 from infra.aws import Target
 from infra.kafka import admin
+from infra.paths import ROOT
 from marquee.aws.ingest import DrainReport, drain
 from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, Lake
 from marquee.settings import IngestSettings, KafkaSettings, StorageSettings
@@ -117,28 +120,14 @@ def ends_of(kafka: KafkaSettings) -> dict[int, int]:
     return admin.end_offsets(kafka.bootstrap_servers, kafka.topic)
 
 
-def write_child(folder: Path) -> Path:
-    """A program that drains and sends itself SIGKILL at the n-th passing of a named point."""
-    path = folder / "drain_and_die.py"
-    path.write_text(
-        """
-import json, os, signal, sys
-from marquee.aws.ingest import drain
-from marquee.aws.lake import Lake
-from marquee.settings import IngestSettings, KafkaSettings
-
-given = json.loads(sys.argv[1])
-left = given["passes"]
-
-def checkpoint(name):
-    global left
-    if name == given["point"]:
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-lake = Lake(given["root"], given["options"])
-drain(KafkaSettings(**given["kafka"]), IngestSettings(**given["ingest"]), lake, checkpoint=checkpoint)
-"""
-    )
-    return path
+def start_child(stage: Stage, **given: object) -> subprocess.Popen[str]:
+    """:mod:`tests.integration.drain_child` with ``stage`` and ``given``."""
+    whole = {
+        "root": stage.lake.root,
+        "options": dict(stage.lake.storage_options),
+        "kafka": asdict(stage.kafka),
+        "ingest": asdict(stage.settings),
+        **given,
+    }
+    argv = [sys.executable, "-m", "tests.integration.drain_child", json.dumps(whole)]
+    return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)

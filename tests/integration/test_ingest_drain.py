@@ -1,11 +1,7 @@
 """What was produced stands in events or in quarantine, once: on both brokers, overlapping, killed."""
 
-import json
 import signal
-import subprocess
-import sys
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
@@ -25,7 +21,7 @@ from tests.integration.ingest_support import (
     make_stage,
     messages,
     produce,
-    write_child,
+    start_child,
 )
 
 pytestmark = pytest.mark.integration
@@ -102,20 +98,13 @@ def test_an_old_drain_that_wakes_after_a_new_one_committed_adds_nothing(stage: S
 
 @pytest.mark.parametrize(("point", "passes"), KILLS)
 def test_a_drain_killed_at_a_named_point_loses_and_doubles_nothing(
-    embedded_stage: Stage, point: str, passes: int, tmp_path: Path
+    embedded_stage: Stage, point: str, passes: int
 ) -> None:
     stage = embedded_stage
     produce(stage.kafka, messages(2_000, seed=4))
-    given = {
-        "point": point,
-        "passes": passes,
-        "root": stage.lake.root,
-        "options": dict(stage.lake.storage_options),
-        "kafka": asdict(stage.kafka),
-        "ingest": asdict(stage.settings),
-    }
-    done = subprocess.run([sys.executable, str(write_child(tmp_path)), json.dumps(given)], check=False)
-    assert done.returncode == -signal.SIGKILL
+    child = start_child(stage, point=point, passes=passes)
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL
     stage.drain()
     assert_each_stands_once(stage.lake, ends_of(stage.kafka))
 

@@ -1,0 +1,42 @@
+"""A drain in a process of its own, which says on stdout what it passes and may kill or stop itself.
+
+``python -m tests.integration.drain_child '{"root", "options", "kafka", "ingest", "point"?, "passes"?,
+"signal"?}'``: at the n-th passing of ``point`` it sends itself ``signal``; ``point`` ``compact`` compacts the
+events instead of draining. The last line is the report as JSON.
+"""
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from marquee.aws.ingest import drain
+from marquee.aws.lake import EVENTS_KEY, Lake
+from marquee.settings import IngestSettings, KafkaSettings
+
+
+def main(given: dict[str, Any]) -> None:
+    lake = Lake(given["root"], given["options"])
+    if given.get("point") == "compact":
+        table = lake.load(EVENTS_KEY)
+        assert table is not None
+        print("loaded", flush=True)
+        print(json.dumps(table.optimize.compact()["numFilesRemoved"]))
+        return
+    left = given.get("passes", 0)
+
+    def checkpoint(name: str) -> None:
+        nonlocal left
+        print(name, flush=True)
+        if name == given.get("point"):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.Signals[given.get("signal", "SIGKILL")])
+
+    kafka, settings = KafkaSettings(**given["kafka"]), IngestSettings(**given["ingest"])
+    print(json.dumps(drain(kafka, settings, lake, checkpoint=checkpoint).as_dict()))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
