@@ -93,7 +93,9 @@ def _rendered(
         accepted = ", ".join(config.get("stages", {}))
         raise DeployError(f"{template} has no stage {stage!r}; it has {accepted}") from error
     policy_path = folder / ".chalice" / wanted["iam_policy_file"]
-    config["stages"] = {stage: {**wanted, "iam_policy_file": f"deployed/{policy_path.name}"}}
+    # Layers and settings are the stage's own: at the top they would be those of whichever stage came last.
+    own = {key: config.pop(key) for key in ("layers", "environment_variables")}
+    config["stages"] = {stage: {**own, **wanted, "iam_policy_file": f"deployed/{policy_path.name}"}}
     return _fill(config, known, template), _fill(_load(policy_path), known, policy_path)
 
 

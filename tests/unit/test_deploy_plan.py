@@ -122,9 +122,10 @@ def test_every_tracked_template_names_the_layers_of_its_function_and_fills_compl
     apps.write_config(folder, "local", VALUES, used)
     config = json.loads((folder / ".chalice" / "config.json").read_text())
     assert config["app_name"] == f"marquee-{app}"
-    assert config["layers"] == list(used.values())
-    assert config["environment_variables"]["MARQUEE_BUCKET"] == "films"
-    assert "MODEL_ID" not in config["environment_variables"]
+    stage = config["stages"]["local"]
+    assert stage["layers"] == list(used.values())
+    assert stage["environment_variables"]["MARQUEE_BUCKET"] == "films"
+    assert "MODEL_ID" not in stage["environment_variables"]
     assert "${" not in json.dumps(config)
 
 
@@ -139,9 +140,11 @@ def test_the_policy_is_filled_in_beside_chalices_own_record(functions: Path) -> 
 def test_writing_one_stage_leaves_the_other_as_an_earlier_run_wrote_it(functions: Path) -> None:
     folder = functions / "recommend"
     for stage in ("prod", "local"):
-        apps.write_config(folder, stage, VALUES, ARNS)
+        apps.write_config(folder, stage, {**VALUES, "MARQUEE_BUCKET": f"films-{stage}"}, ARNS)
     stages = json.loads((folder / ".chalice" / "config.json").read_text())["stages"]
-    assert {name: stage["iam_policy_file"] for name, stage in stages.items()} == {
+    for name, entry in stages.items():
+        assert entry["environment_variables"]["MARQUEE_BUCKET"] == f"films-{name}"
+    assert {name: entry["iam_policy_file"] for name, entry in stages.items()} == {
         "prod": "deployed/policy-prod.json",
         "local": "deployed/policy-local.json",
     }
