@@ -13,7 +13,7 @@ FUNCTION_LAYERS: Mapping[str, tuple[str, ...]] = {
 }
 _HANDLERS: Mapping[str, tuple[str, ...]] = {
     "ingest": ("-drain", "-snapshot"),
-    "train": ("-train", "-batch"),
+    "train": ("-train", "-batch", "-retrain"),
     "recommend": ("",),
 }
 _RETENTION_DAYS: Mapping[str, int] = {"local": 1, "prod": 30}

@@ -64,8 +64,8 @@ def test_where_nothing_exists_everything_is_planned_in_an_order_that_works() -> 
     actions = planned(Observed()).actions
     kinds = [type(action) for action in actions]
     assert kinds[:2] == [CreateBucket, BlockPublicAccess]
-    assert kinds[2:12] == [CreateLogGroup, SetRetention] * 5
-    assert kinds[12:] == [PublishLayer] * 6 + [DeployApp] * 3
+    assert kinds[2:14] == [CreateLogGroup, SetRetention] * 6
+    assert kinds[14:] == [PublishLayer] * 6 + [DeployApp] * 3
     assert str(actions[0]) == "create bucket films in eu-west-1"
 
 
