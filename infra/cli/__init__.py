@@ -7,7 +7,19 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from typer.core import TyperGroup
 
-from infra.cli import demo, deploy, pipeline, release, stack, status, stream
+from infra.cli import (
+    batch,
+    dataset,
+    demo,
+    deploy,
+    export,
+    pipeline,
+    quarantine,
+    release,
+    stack,
+    status,
+    stream,
+)
 from marquee.errors import MarqueeError
 
 
@@ -35,5 +47,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Marquee: a serverless movie recommender, on LocalStack or AWS.",
 )
-for module in (demo, stack, status, deploy, stream, pipeline, release):
+for module in (demo, stack, status, deploy, stream, pipeline, batch, dataset, quarantine, export, release):
     module.register(app)

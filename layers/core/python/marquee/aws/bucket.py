@@ -44,6 +44,12 @@ class Bucket:
             found = [entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", [])]
         return [folder.removeprefix(prefix).rstrip("/") for folder in found]
 
+    def keys(self, prefix: str) -> list[str]:
+        """Keys of all objects that begin with ``prefix``, in rising order."""
+        with self._translated(prefix):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+            return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
     @contextmanager
     def _translated(self, key: str) -> Iterator[None]:
         try:

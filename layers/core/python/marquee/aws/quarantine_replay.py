@@ -13,7 +13,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -62,7 +62,8 @@ class ReplayReport:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON carries it."""
-        return asdict(self)
+        counters = {"by_kind": dict(self.by_kind), "refused": dict(self.refused)}
+        return {**vars(self), **counters}
 
 
 def replay(
