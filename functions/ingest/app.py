@@ -11,6 +11,7 @@ from chalice.app import LambdaFunctionEvent
 
 from marquee.aws import ingest
 from marquee.aws.bucket import Bucket
+from marquee.aws.kafka_security import connection
 from marquee.aws.lake import Lake
 from marquee.aws.snapshot import freeze
 from marquee.settings import IngestSettings, KafkaSettings, MetricsSettings, StorageSettings
@@ -22,8 +23,10 @@ app = Chalice(app_name="marquee-ingest")
 def drain(event: Any) -> dict[str, Any]:  # noqa: ARG001  a scheduled event says nothing we need
     """Move what the topic holds into the event tables; the drain's report."""
     publish = partial(ingest.emit_metrics, MetricsSettings.from_env().namespace)
-    lake = Lake.of(StorageSettings.from_env())
-    return ingest.drain(KafkaSettings.from_env(), IngestSettings.from_env(), lake, publish=publish).as_dict()
+    lake, kafka = Lake.of(StorageSettings.from_env()), KafkaSettings.from_env()
+    trusted = connection(kafka, boto3.client)
+    report = ingest.drain(kafka, IngestSettings.from_env(), lake, connection=trusted, publish=publish)
+    return report.as_dict()
 
 
 drain.event_class = LambdaFunctionEvent  # chalice's own for schedules refuses an invoke with {}

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
@@ -24,7 +24,7 @@ DIRTY: tuple[bytes | None, ...] = (
     None,
     b"",
     b"\xff\xfe\x00 not UTF-8",
-    b"x" * 900_000,
+    b"x" * 1_048_000,
     b"2026-11-31T10:04:05,7,GET /create_account",
     b"2026-11-23T10:04:05,0,GET /create_account",
     b"2026-11-23T10:04:05,7,GET /rate/x=11",
@@ -79,9 +79,15 @@ def messages(count: int, seed: int = 0, dirty_share: float = 0.05) -> list[bytes
     return made
 
 
-def produce(kafka: KafkaSettings, values: Sequence[bytes | None], partitions: int = PARTITIONS) -> None:
+def produce(
+    kafka: KafkaSettings,
+    values: Sequence[bytes | None],
+    partitions: int = PARTITIONS,
+    connection: Mapping[str, str] | None = None,
+) -> None:
     """Send ``values`` to the partitions in turn, and wait until the broker has them."""
-    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "linger.ms": 20, "log_level": 0})
+    config = {"linger.ms": 20, "log_level": 0, "message.max.bytes": 1_200_000}
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, **config, **(connection or {})})
     failed: list[str] = []
     for number, value in enumerate(values):
         producer.produce(

@@ -76,6 +76,24 @@ class KafkaSettings(FromEnvironment):
     )
     topic: str = setting("KAFKA_TOPIC", "topic of the movie log", "movielog")
     group: str = setting("KAFKA_GROUP", "consumer group whose offsets show the lag", "marquee-ingest")
+    security_protocol: str = setting(
+        "KAFKA_SECURITY_PROTOCOL",
+        "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
+        "PLAINTEXT",
+        choices=("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+    )
+    sasl_mechanism: str = setting(
+        "KAFKA_SASL_MECHANISM",
+        "how SASL checks the password: SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN",
+        "SCRAM-SHA-512",
+        choices=("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"),
+    )
+    secret: str = setting(
+        "KAFKA_SECRET",
+        "Secrets Manager secret (name or ARN), or SSM parameter (`ssm:/name` or ARN), that holds JSON with "
+        "`username`, `password` and, if the broker needs it, `ca`",
+        "",
+    )
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def drain(
     ingest: IngestSettings,
     lake: Lake,
     *,
+    connection: Mapping[str, str] | None = None,
     clock: Callable[[], float] = time.monotonic,
     checkpoint: Callable[[str], None] = lambda _: None,
     publish: Callable[[DrainReport], None] = lambda _: None,
@@ -66,6 +67,8 @@ def drain(
 
     Parameters
     ----------
+    connection : librdkafka's properties for a broker that is not a plain one, as
+        :func:`marquee.aws.kafka_security.connection` gives them.
     clock : monotonic seconds.
     checkpoint : told each point as it is passed, by whichever thread passes it: ``loaded``, ``read`` (after
         each chunk), ``parsed``, ``quarantined``, ``committed``, ``reported``.
@@ -81,7 +84,7 @@ def drain(
     stale = False
     spans: dict[int, Span] = {}
     committed = Committed()
-    with TopicReader(kafka, clock=clock) as reader:
+    with TopicReader(kafka, connection, clock=clock) as reader:
         partitions = reader.partitions()
         if partitions:
             writer = LakeWriter(lake, offsets_name(kafka, ingest), ingest, checkpoint, committed)

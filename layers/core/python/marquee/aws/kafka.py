@@ -125,6 +125,7 @@ class TopicReader:
                 "allow.auto.create.topics": False,
                 "queued.max.messages.kbytes": _QUEUE_KILOBYTES,
                 "fetch.queue.backoff.ms": 5,  # the default lets a full queue run dry: a third of the speed
+                "reconnect.backoff.max.ms": 1_000,  # a broker that restarts is back before we give it up
                 "log_level": 2,  # each failed attempt to connect is a line otherwise; error_cb has the reason
                 "error_cb": self._note_error,
                 **(overrides or {}),
