@@ -75,8 +75,10 @@ def show(
         return
     console = Console()
     console.print(_facts(manifest))
+    console.print()
     console.print(_shares("events by kind", manifest["counts"]["kinds"]))
     if refused := manifest["quality"]["quarantined"]:
+        console.print()
         console.print(_shares("refused by reason", refused))
 
 
@@ -132,7 +134,7 @@ def _facts(manifest: dict[str, Any]) -> Table:
     }
     for name, value in settings_of(manifest).items():
         if name not in ("bucket", "table"):
-            rows[name] = _short(value)
+            rows[name] = _said(value)
     for name, value in rows.items():
         table.add_row(f"[bold]{escape(name)}[/]", escape(str(value)))
     return table
@@ -141,8 +143,8 @@ def _facts(manifest: dict[str, Any]) -> Table:
 def _shares(heading: str, counts: dict[str, int]) -> Table:
     """Counts with their shares, and a bar for each."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column(heading)
-    table.add_column("count", justify="right")
+    table.add_column(heading, min_width=len("refused by reason"))
+    table.add_column("count", justify="right", min_width=10)
     table.add_column("share", justify="right")
     table.add_column("")
     total = sum(counts.values())
@@ -168,7 +170,7 @@ def _print_changes(console: Console, changes: dict[str, Any]) -> None:
     old, new = changes["reject_share"]
     table.add_row("reject share", f"{old:.2%}", f"{new:.2%}", f"{100 * (new - old):+.2f} points")
     for name, pair in changes["settings"].items():
-        table.add_row(escape(name), *(escape(_short(value)) for value in pair), "[yellow]changed[/]")
+        table.add_row(escape(name), *(escape(_said(value)) for value in pair), "[yellow]changed[/]")
     console.print(table)
     files = changes["files"]
     console.print(
@@ -186,7 +188,7 @@ def _print_changes(console: Console, changes: dict[str, Any]) -> None:
 def _add_numbers(table: Table, name: str, pair: list[int | None]) -> None:
     old, new = pair
     moved = (new or 0) - (old or 0)
-    cells = ("none" if number is None else f"{number:,}" for number in pair)
+    cells = (_said(number) if number is None else f"{number:,}" for number in pair)
     table.add_row(escape(name), *cells, f"{moved:+,}" if moved else "[dim]same[/]")
 
 
@@ -204,6 +206,9 @@ def _days(first: str, last: str) -> str:
     return f"{days:,.1f} days"
 
 
-def _short(value: Any) -> str:
+def _said(value: Any) -> str:
+    """A value of a manifest, cut short; ``none`` where the manifest has none."""
+    if value is None:
+        return "none"
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= _SHOWN_LETTERS else f"{text[: _SHOWN_LETTERS - 1]}…"

@@ -133,7 +133,8 @@ def _print(
         table.add_row(day, *cells, f"{sum(counts.values()):,}")
     console.print(table)
     if found:
-        samples = Table(box=None, padding=(1, 2, 0, 0))
+        console.print()
+        samples = Table(box=None, padding=(0, 2, 0, 0))
         for heading in ("reason", "partition", "offset"):
             samples.add_column(heading, justify="left" if heading == "reason" else "right")
         samples.add_column("message", overflow="fold")
