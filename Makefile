@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 SYNC = $(UV) pip install --quiet --require-hashes
 STAMP := build/stamps
 
-.PHONY: help setup demo test soak up down status check fmt bench bench-train lock clean
+.PHONY: help setup demo test soak up down status check fmt bench bench-train bench-ingest lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -82,6 +82,9 @@ $(STAMP)/bench: tests/benchmarks/requirements.txt $(STAMP)/bootstrap
 bench-train: $(STAMP)/bench  ## our models beside Surprise, implicit, EASE^R (DATA="MovieLens folders")
 	@test -n "$(DATA)" || { echo 'say which data: make bench-train DATA="path/to/ml-latest-small"'; exit 2; }
 	@PYTHONPATH=layers/core/python build/envs/bench/bin/python -m tests.benchmarks.peers $(DATA)
+
+bench-ingest: setup $(STAMP)/bench  ## the drain beside a bare consumer and the seed's way, on Apache Kafka
+	@$(BIN)/python -m tests.benchmarks.ingest
 
 clean: down  ## remove everything `make` made
 	rm -rf .venv build functions/*/.chalice/config.json functions/*/.chalice/deployed functions/*/.chalice/deployments

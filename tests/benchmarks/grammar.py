@@ -32,7 +32,7 @@ _LINE = re.compile(
 
 def run(runs: int, *, tiny: bool = False) -> list[Figure]:
     """Lines a second of ours, beside matches alone, and beside the same table built from them."""
-    lines = _lines(_TINY_LINES if tiny else _LINES)
+    lines = realistic_lines(_TINY_LINES if tiny else _LINES)
     values = pa.array(lines, pa.binary())
     partitions = pa.array(np.zeros(len(lines), np.int32))
     offsets = pa.array(np.arange(len(lines), dtype=np.int64))
@@ -54,7 +54,7 @@ def run(runs: int, *, tiny: bool = False) -> list[Figure]:
     ]
 
 
-def _lines(count: int) -> list[bytes]:
+def realistic_lines(count: int) -> list[bytes]:
     """Clean lines in the proportions of a streaming service."""
     rng = np.random.default_rng(0)
     kinds = rng.choice(len(_KINDS), count, p=_SHARES)

@@ -1,0 +1,1 @@
+"""The drain beside a bare consumer and beside one line at a time, on Apache Kafka."""
