@@ -15,6 +15,7 @@ import urllib3
 from infra import load, pipeline
 from infra.aws import LOCAL_STAGE, Target
 from infra.deploy import deployment
+from infra.lake_access import open_lake
 from infra.load import LoadReport
 from infra.release.execute import Releaser
 from infra.release.state import release_status
@@ -25,7 +26,7 @@ from infra.stream.movielens import read_movies
 from infra.stream.replay import Replay, replay
 from infra.stream.simulate import Simulation, movies_of, simulate
 from marquee.aws.bucket import Bucket
-from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, Lake
+from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY
 from marquee.aws.model_reader import model_key
 from marquee.errors import ReleaseError, StackError
 from marquee.factors.layout import decode_shard, shard_key
@@ -104,9 +105,7 @@ class Demo:
 
     def in_lake(self) -> tuple[int, int]:
         """Rows of the event table and of quarantine, as the tables themselves count them."""
-        lake = Lake.of(self.settings.storage)
-        credentials = {name.upper(): value for name, value in self.target.credentials.items()}
-        lake = replace(lake, storage_options={**lake.storage_options, **credentials})
+        lake = open_lake(self.target, self.settings.storage)
         stored, quarantined = (lake.load(key) for key in (EVENTS_KEY, QUARANTINE_KEY))
         return (stored.count() if stored else 0, quarantined.count() if quarantined else 0)
 
