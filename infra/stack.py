@@ -197,6 +197,7 @@ def stop(settings: StackSettings) -> bool:
     if stack is not None:
         with suppress(psutil.NoSuchProcess):
             _end(psutil.Process(stack.supervisor_pid))
+        supervisor.forget_ended()
     _record(settings).unlink(missing_ok=True)
     return stack is not None
 

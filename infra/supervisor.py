@@ -62,6 +62,11 @@ def let_go(supervisor: subprocess.Popen[bytes]) -> None:
         _let_go.append(supervisor)
 
 
+def forget_ended() -> None:
+    """Take note of the supervisors of ours that were ended since."""
+    _let_go[:] = [supervisor for supervisor in _let_go if supervisor.poll() is None]
+
+
 def pull(supervisor: subprocess.Popen[bytes]) -> None:
     """Break the leash, which ends the stack, and wait for that."""
     if supervisor.stdin is not None:
