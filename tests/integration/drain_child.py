@@ -2,13 +2,15 @@
 
 ``python -m tests.integration.drain_child '{"root", "options", "kafka", "ingest", "point"?, "passes"?,
 "signal"?}'``: at the n-th passing of ``point`` it sends itself ``signal``; ``point`` ``compact`` compacts the
-events instead of draining. The last line is the report as JSON.
+events instead of draining. The last line is the report as JSON, with
+``peak_bytes``, the highest resident memory.
 """
 
 import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from marquee.aws.ingest import drain
@@ -35,7 +37,9 @@ def main(given: dict[str, Any]) -> None:
                 os.kill(os.getpid(), signal.Signals[given.get("signal", "SIGKILL")])
 
     kafka, settings = KafkaSettings(**given["kafka"]), IngestSettings(**given["ingest"])
-    print(json.dumps(drain(kafka, settings, lake, checkpoint=checkpoint).as_dict()))
+    report = drain(kafka, settings, lake, checkpoint=checkpoint).as_dict()
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    print(json.dumps({**report, "peak_bytes": int(status["VmHWM"].split()[0]) * 1024}))
 
 
 if __name__ == "__main__":

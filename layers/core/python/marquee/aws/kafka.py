@@ -63,13 +63,14 @@ class _Buffer:
     offsets: list[int] = field(default_factory=list)
     bytes: int = 0
 
-    def add(self, messages: list[Message]) -> None:
-        """The loop of the whole drain: one C call a message and column, and no Python of our own."""
+    def add(self, messages: list[Message]) -> int:
+        """The loop of the whole drain: one C call a message and column, no Python of our own. Bytes added."""
         values = pa.array(map(Message.value, messages), pa.binary())
         self.values.append(values)
         self.partitions.extend(map(_PARTITION, messages))
         self.offsets.extend(map(_OFFSET, messages))
         self.bytes += values.nbytes
+        return int(values.nbytes)
 
     def chunk(self, next_offsets: Mapping[int, int]) -> Chunk:
         return Chunk(
@@ -185,9 +186,10 @@ class TopicReader:
         open_spans = {partition: span for partition, span in spans.items() if span.start < span.end}
         next_offsets = {partition: span.start for partition, span in open_spans.items()}
         self._consumer.assign([TopicPartition(topic, p, span.start) for p, span in open_spans.items()])
-        buffer, moved_at = _Buffer(), self._clock()
+        buffer, moved_at, usual_bytes = _Buffer(), self._clock(), 1
         while open_spans and self._clock() < deadline and self.failure is None:
-            messages = self._poll(max_messages - len(buffer.offsets))
+            fitting = 1 + (max_bytes - buffer.bytes) // usual_bytes
+            messages = self._poll(min(fitting, max_messages - len(buffer.offsets)))
             self._advance(open_spans, next_offsets)
             if messages:
                 moved_at = self._clock()
@@ -196,7 +198,7 @@ class TopicReader:
             if any(map(Message.error, messages)):
                 messages = self._without_events(messages, open_spans, next_offsets)
             if messages:
-                buffer.add(messages)
+                usual_bytes = max(1, buffer.add(messages) // len(messages))
             if len(buffer.offsets) >= max_messages or buffer.bytes >= max_bytes:
                 yield buffer.chunk(_moved(spans, next_offsets))
                 buffer = _Buffer()
