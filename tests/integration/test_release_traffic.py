@@ -41,10 +41,6 @@ def health():
             "version": app.lambda_context.function_version}
 """
 ROUTE = '@app.route("/extra")\ndef extra():\n    return {"extra": True}\n'
-OTHERS = {
-    "ingest": ("@app.lambda_function()", ("drain", "snapshot")),
-    "train": ("@app.lambda_function()", ("train",)),
-}
 
 
 @dataclass(frozen=True)
@@ -103,8 +99,11 @@ def write_apps(folder: Path) -> None:
         (state / f"policy-{STAGE}.json").write_text(json.dumps(policy))
         (folder / app / "requirements.txt").touch()
     (folder / "recommend" / "app.py").write_text(RECOMMEND)
-    for app, (decorator, names) in OTHERS.items():
-        handlers = "".join(f"\n{decorator}\ndef {name}(event, context):\n    return {{}}\n" for name in names)
+    for app in ("ingest", "train"):
+        names = [name.rpartition("-")[2] for name in resources.function_names(app, STAGE)]
+        handlers = "".join(
+            f"\n@app.lambda_function()\ndef {name}(event, context):\n    return {{}}\n" for name in names
+        )
         head = f'from chalice import Chalice\napp = Chalice(app_name="marquee-{app}")\n'
         (folder / app / "app.py").write_text(head + handlers)
 
