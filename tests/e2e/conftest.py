@@ -54,14 +54,17 @@ class Command:
 
     def processes_left(self) -> list[str]:
         """Command lines of whatever still runs and belongs to this test's stack."""
-        return [" ".join(process.cmdline()) for process in psutil.process_iter() if self._is_ours(process)]
+        lines = [self._line_if_ours(process) for process in psutil.process_iter()]
+        return [line for line in lines if line is not None]
 
-    def _is_ours(self, process: psutil.Process) -> bool:
+    def _line_if_ours(self, process: psutil.Process) -> str | None:
         try:
-            places = [*process.cmdline(), *process.environ().values(), process.cwd()]
-        except psutil.Error:
-            return False
-        return process.pid != os.getpid() and any(str(self.folder) in place for place in places)
+            line = process.cmdline()
+            places = [*line, *process.environ().values(), process.cwd()]
+        except psutil.Error:  # it ended meanwhile, or is not ours to look at
+            return None
+        ours = process.pid != os.getpid() and any(str(self.folder) in place for place in places)
+        return " ".join(line) if ours else None
 
 
 @pytest.fixture
