@@ -4,7 +4,6 @@ import errno
 import json
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -200,13 +199,3 @@ def stop(settings: StackSettings) -> bool:
         supervisor.forget_ended()
     _record(settings).unlink(missing_ok=True)
     return stack is not None
-
-
-def wait_gone(stack: Stack, timeout_seconds: float) -> bool:
-    """Whether ``stack`` ended within the time; for tests of what a crash leaves behind."""
-    deadline = time.monotonic() + timeout_seconds
-    while stack.alive():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
