@@ -11,10 +11,17 @@ from chalice.app import LambdaFunctionEvent
 
 from marquee.aws import ingest
 from marquee.aws.bucket import Bucket
+from marquee.aws.drift import drift_from_live, emit_snapshot_metrics, live_model_id
 from marquee.aws.kafka_security import connection
 from marquee.aws.lake import Lake
 from marquee.aws.snapshot import freeze
-from marquee.settings import IngestSettings, KafkaSettings, MetricsSettings, StorageSettings
+from marquee.settings import (
+    DatasetSettings,
+    IngestSettings,
+    KafkaSettings,
+    MetricsSettings,
+    StorageSettings,
+)
 
 app = Chalice(app_name="marquee-ingest")
 
@@ -34,11 +41,20 @@ drain.event_class = LambdaFunctionEvent  # chalice's own for schedules refuses a
 
 @app.lambda_function(name="snapshot")
 def snapshot(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG001  Lambda's signature
-    """Freeze the events as they stand; the dataset manifest."""
-    storage, settings = StorageSettings.from_env(), IngestSettings.from_env()
+    """Freeze the events as they stand; the dataset manifest, with its ``drift`` from the live model's."""
+    storage, settings, chosen = (
+        StorageSettings.from_env(),
+        IngestSettings.from_env(),
+        DatasetSettings.from_env(),
+    )
     addressing = {"addressing_style": "path" if storage.endpoint_url else "auto"}
     retries = {"mode": "standard", "total_max_attempts": 5}
     s3 = boto3.client("s3", config=Config(s3=addressing, retries=retries))
     name = ingest.offsets_name(KafkaSettings.from_env(), settings)
     bucket = Bucket(s3, storage.bucket)
-    return freeze(Lake.of(storage), bucket, name, settings.rating_scale, datetime.now(UTC))
+    lake, now = Lake.of(storage), datetime.now(UTC)
+    manifest = freeze(lake, bucket, name, settings.rating_scale, now, settings=chosen)
+    live = live_model_id(boto3.client("lambda"), chosen.recommend_function)
+    drift = drift_from_live(bucket, manifest, live)
+    emit_snapshot_metrics(MetricsSettings.from_env().namespace, manifest, drift)
+    return {**manifest, "drift": drift}

@@ -11,10 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from infra import aws
+from infra.cli.dataset_plots import implicit_plot, shares
 from infra.cli.options import AsJson, Stage, target
 from marquee.aws.bucket import Bucket
 from marquee.aws.dataset_catalogue import DatasetCatalogue
 from marquee.dataset.compare import compare, rows_of, settings_of
+from marquee.dataset.drift import drift
 from marquee.settings import StorageSettings
 
 _SHOWN_FILES = 10
@@ -65,7 +67,7 @@ def show(
     as_json: AsJson = False,
     stage: Stage = aws.LOCAL_STAGE,
 ) -> None:
-    """Show what a dataset holds: counts, time range, Kafka offsets, quality and settings.
+    """Show what a dataset holds: counts, time range, offsets, quality, settings, what watching is worth.
 
     With --json, the manifest as it stands. Exit code 1 when there is no such dataset.
     """
@@ -76,10 +78,13 @@ def show(
     console = Console()
     console.print(_facts(manifest))
     console.print()
-    console.print(_shares("events by kind", manifest["counts"]["kinds"]))
+    console.print(shares("events by kind", manifest["counts"]["kinds"]))
     if refused := manifest["quality"]["quarantined"]:
         console.print()
-        console.print(_shares("refused by reason", refused))
+        console.print(shares("refused by reason", refused))
+    if implicit := manifest.get("implicit"):
+        console.print()
+        console.print(implicit_plot(implicit))
 
 
 def diff(
@@ -88,12 +93,17 @@ def diff(
     as_json: AsJson = False,
     stage: Stage = aws.LOCAL_STAGE,
 ) -> None:
-    """Show what changed from one dataset to another: rows, people, offsets, files, settings.
+    """Show what changed from one dataset to another: rows, people, offsets, files, settings, drift.
+
+    Drift is the population stability index (PSI) of ratings, of users' activity and of movies' popularity: by
+    custom, below 0.1 is no change worth looking at and above 0.25 is a large one.
 
     Exit code 1 when there is no such dataset; that they differ is no error.
     """
     catalogue = _catalogue(stage)
-    changes = compare(catalogue.find(old), catalogue.find(new))
+    before, now = catalogue.find(old), catalogue.find(new)
+    popularity = [catalogue.popularity(one["dataset_id"]) for one in (before, now)]
+    changes = compare(before, now) | {"psi": drift(before, now, popularity)}
     if as_json:
         typer.echo(json.dumps(changes, indent=1))
     else:
@@ -140,20 +150,6 @@ def _facts(manifest: dict[str, Any]) -> Table:
     return table
 
 
-def _shares(heading: str, counts: dict[str, int]) -> Table:
-    """Counts with their shares, and a bar for each."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column(heading, min_width=len("refused by reason"))
-    table.add_column("count", justify="right", min_width=10)
-    table.add_column("share", justify="right")
-    table.add_column("")
-    total = sum(counts.values())
-    for name, count in sorted(counts.items(), key=lambda item: -item[1]):
-        share = count / total if total else 0.0
-        table.add_row(escape(name), f"{count:,}", f"{share:.1%}", f"[cyan]{'█' * round(30 * share)}[/]")
-    return table
-
-
 def _print_changes(console: Console, changes: dict[str, Any]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("")
@@ -169,6 +165,8 @@ def _print_changes(console: Console, changes: dict[str, Any]) -> None:
             _add_numbers(table, heading.format(name), pair)
     old, new = changes["reject_share"]
     table.add_row("reject share", f"{old:.2%}", f"{new:.2%}", f"{100 * (new - old):+.2f} points")
+    for name, index in changes["psi"].items():
+        table.add_row(f"PSI of {name}", "", "", "not known" if index is None else f"{index:.3f}")
     for name, pair in changes["settings"].items():
         table.add_row(escape(name), *(escape(_said(value)) for value in pair), "[yellow]changed[/]")
     console.print(table)

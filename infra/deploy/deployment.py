@@ -10,6 +10,7 @@ from infra.deploy import api, apps, execute, layers, limits, observe, plan, reso
 from infra.deploy.layers import BuiltLayer
 from marquee.errors import SettingError
 from marquee.settings import (
+    DatasetSettings,
     IngestSettings,
     KafkaSettings,
     MetricsSettings,
@@ -31,6 +32,7 @@ class Settings:
     metrics: MetricsSettings
     stack: StackSettings
     train: TrainSettings = field(default_factory=TrainSettings)
+    dataset: DatasetSettings = field(default_factory=DatasetSettings)
 
     @classmethod
     def from_env(cls) -> "Settings":
@@ -43,6 +45,7 @@ class Settings:
             MetricsSettings.from_env(),
             StackSettings.from_env(),
             TrainSettings.from_env(),
+            DatasetSettings.from_env(),
         )
 
 
@@ -117,7 +120,8 @@ def template_values(target: aws.Target, settings: Settings) -> dict[str, str]:
     if metrics.code_version == MetricsSettings().code_version:
         metrics = replace(metrics, code_version=apps.git_version())
     storage = replace(settings.storage, region=target.region)
-    return apps.setting_values(storage, kafka, settings.ingest, settings.recommend, metrics, settings.train)
+    functions = (settings.ingest, settings.dataset, settings.train, settings.recommend)
+    return apps.setting_values(storage, kafka, metrics, *functions)
 
 
 def _check_size(app: str, folder: Path, built: Mapping[str, BuiltLayer]) -> int:

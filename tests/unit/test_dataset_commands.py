@@ -115,6 +115,65 @@ def test_show_tells_all_that_the_manifest_says(stored: Any, run: Callable[..., A
     assert json.loads(run("show", OLD["dataset_id"], "--json").stdout) == OLD
 
 
+IMPLICIT: dict[str, Any] = {
+    "minutes_per_report": 1,
+    "thresholds": [
+        {"rating": 3, "from_share": 0.0, "given": 40},
+        {"rating": 8, "from_share": 0.5, "given": 110},
+    ],
+    "pairs": 150,
+    "pairs_by_rating": {"3": 50, "8": 100},
+    "spearman": 0.61,
+    "mae": 0.9,
+    "mae_of_median": 1.7,
+    "refused": None,
+    "users_one_in": 4,
+}
+
+
+def put(s3: Any, manifest: dict[str, Any]) -> None:
+    key = f"datasets/{manifest['dataset_id']}.json"
+    s3.put_object(Bucket="films", Key=key, Body=json.dumps(manifest).encode())
+
+
+def test_show_plots_what_watching_is_worth(stored: Any, run: Callable[..., Any]) -> None:
+    put(stored, NEW | {"implicit": IMPLICIT})
+    shown = run("show").stdout
+    assert "learnt from 150 pairs both watched and rated, of every 4th user" in shown
+    assert "rank correlation 0.61; off by 0.90 on average, 1.70 if everybody got the median" in shown
+    low, high = (line.split() for line in shown.splitlines() if "%  " in line and " to " in line)
+    assert low == ["0.0%", "to", "50.0%", "3", "40", "50", "█" * 15 + "·" * 15]
+    assert high == ["50.0%", "to", "100.0%", "8", "110", "100", "·" * 15 + "█" * 15]
+
+
+def test_show_says_why_watching_gives_no_ratings(stored: Any, run: Callable[..., Any]) -> None:
+    put(stored, NEW | {"implicit": IMPLICIT | {"refused": "9 pairs were both watched and rated"}})
+    shown = run("show").stdout
+    assert "Watching gives no ratings" in shown
+    assert "9 pairs were both watched and rated" in shown
+
+
+def test_the_drift_between_two_datasets_is_told(stored: Any, run: Callable[..., Any]) -> None:
+    put(stored, OLD | {"profile": {"ratings": {"4": 50, "5": 50}, "activity": {"0": 9}}})
+    put(stored, NEW | {"profile": {"ratings": {"4": 60, "5": 40}, "activity": {"0": 9}}})
+    ids = OLD["dataset_id"], NEW["dataset_id"]
+    assert json.loads(run("diff", *ids, "--json").stdout)["psi"] == {
+        "ratings": pytest.approx(0.0405, abs=1e-4),
+        "activity": 0,
+        "popularity": None,
+    }
+    told = [" ".join(line.split()) for line in run("diff", *ids).stdout.splitlines()]
+    assert "PSI of ratings 0.041" in told
+    assert "PSI of popularity not known" in told
+    for dataset_id, counts in zip(ids, ({"a": 1, "b": 1}, {"a": 1, "b": 1}), strict=True):
+        key = f"datasets/{dataset_id}/popularity.json"
+        stored.put_object(Bucket="films", Key=key, Body=json.dumps(counts).encode())
+    assert "PSI of popularity 0.000" in [
+        " ".join(line.split()) for line in run("diff", *ids).stdout.splitlines()
+    ]
+    assert len(json.loads(run("list", "--json").stdout)) == 2
+
+
 def test_an_unknown_id_is_refused_with_those_that_are_known(stored: Any, run: Callable[..., Any]) -> None:
     answer = run("show", "ds-1-nothing")
     assert answer.exit_code == 1

@@ -12,11 +12,13 @@ import pytest
 from moto import mock_aws
 
 from marquee.aws.bucket import Bucket
+from marquee.aws.dataset_profile import popularity_key
 from marquee.aws.dataset_store import DatasetStore
 from marquee.aws.lake import Lake
 from marquee.aws.snapshot import freeze
+from marquee.dataset.filters import Filters
 from marquee.errors import DatasetNotFoundError
-from marquee.settings import IngestSettings
+from marquee.settings import DatasetSettings, IngestSettings
 from tests.unit.test_ingest_writer import TOPIC, Log, Reader
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -48,8 +50,10 @@ def s3() -> Iterator[Any]:
         yield client
 
 
-def frozen(lake: Lake, s3: Any, rating_scale: int = 5, now: datetime = NOW) -> dict[str, Any]:
-    return freeze(lake, Bucket(s3, "films"), TOPIC, rating_scale, now)
+def frozen(
+    lake: Lake, s3: Any, rating_scale: int = 5, now: datetime = NOW, settings: DatasetSettings | None = None
+) -> dict[str, Any]:
+    return freeze(lake, Bucket(s3, "films"), TOPIC, rating_scale, now, settings=settings)
 
 
 def stored(s3: Any, key: str) -> Any:
@@ -62,7 +66,8 @@ def test_a_manifest_says_what_the_tables_hold(lake: Lake, s3: Any) -> None:
     assert manifest == stored(s3, f"datasets/{manifest['dataset_id']}.json")
     assert stored(s3, "datasets/latest.json") == {"dataset_id": manifest["dataset_id"]}
     files = manifest.pop("files")
-    assert manifest.pop("dataset_id").startswith("ds-1-")
+    dataset_id = manifest.pop("dataset_id")
+    assert dataset_id.startswith("ds-1-")
     assert manifest == {
         "format": 1,
         "created_at": "2026-11-24T12:00:00Z",
@@ -78,7 +83,21 @@ def test_a_manifest_says_what_the_tables_hold(lake: Lake, s3: Any) -> None:
         "time_range": ["2026-10-31T23:59:59.500000Z", "2026-11-05T00:00:00Z"],
         "quality": {"quarantined": {"rating": 1, "shape": 1}, "reject_share": 2 / 7},
         "rating_scale": 5,
+        "filters": {"min_user_interactions": 1, "min_movie_interactions": 1},
+        "implicit": {
+            "minutes_per_report": 1,
+            "thresholds": [],
+            "pairs": 0,
+            "pairs_by_rating": {},
+            "spearman": None,
+            "mae": None,
+            "mae_of_median": None,
+            "refused": "0 pairs were both watched and rated, at least 100 are needed",
+            "users_one_in": 1,
+        },
+        "profile": {"ratings": {"4": 1}, "activity": {"0": 3}},
     }
+    assert stored(s3, popularity_key(dataset_id)) == {"a": 2, "b": 1}
     assert len(files) == 2, "one for each month"
     for entry in files:
         path = Path(lake.root) / entry["key"]
@@ -109,6 +128,9 @@ def test_other_settings_or_other_events_give_another_id(lake: Lake, s3: Any) -> 
     Reader(lake, LOG, IngestSettings(rating_scale=5)).read_all()
     first = frozen(lake, s3)["dataset_id"]
     assert frozen(lake, s3, rating_scale=10)["dataset_id"] != first
+    sparse = frozen(lake, s3, settings=DatasetSettings(min_user_interactions=3))
+    assert sparse["dataset_id"] != first
+    assert Filters.of(sparse) == Filters(3, 1)
     more = {**LOG, 0: [*LOG[0], b"dirty too"]}
     Reader(lake, more, IngestSettings(rating_scale=5)).read_all()
     second = frozen(lake, s3)

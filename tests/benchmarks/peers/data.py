@@ -43,6 +43,7 @@ def read(path: Path) -> Interactions:
         indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         item=item[order].astype(np.int32),
         rating=ratings.half_stars[order].astype(np.float32),
+        implicit=np.full(len(order), np.nan, np.float32),
         watched=np.zeros(len(order), np.float32),
         time=ratings.times[order] * 1_000_000,
         order=order.astype(np.int64),  # read_ratings sorts by time

@@ -125,6 +125,29 @@ class IngestSettings(FromEnvironment):
 
 
 @dataclass(frozen=True)
+class DatasetSettings(FromEnvironment):
+    """What a dataset leaves out, and what it is compared with."""
+
+    min_user_interactions: int = setting(
+        "DATASET_MIN_USER_INTERACTIONS",
+        "users who rated or watched fewer movies are left out of training",
+        1,
+        minimum=1,
+        maximum=1_000_000,
+    )
+    min_movie_interactions: int = setting(
+        "DATASET_MIN_MOVIE_INTERACTIONS",
+        "movies that fewer users rated or watched are left out of training",
+        1,
+        minimum=1,
+        maximum=1_000_000,
+    )
+    recommend_function: str = setting(
+        "RECOMMEND_FUNCTION", "function whose live model a new dataset is compared with; empty means none", ""
+    )
+
+
+@dataclass(frozen=True)
 class TrainSettings(FromEnvironment):
     """The scheduled training."""
 

@@ -4,7 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from marquee.aws.bucket import Bucket
-from marquee.aws.dataset_store import DATASETS, DatasetStore
+from marquee.aws.dataset_profile import DATASETS, read_popularity
+from marquee.aws.dataset_store import DatasetStore
 from marquee.errors import DatasetNotFoundError
 
 _AT_ONCE = 8
@@ -43,6 +44,15 @@ class DatasetCatalogue:
             return self._store.latest_id()
         except DatasetNotFoundError:
             return None
+
+    def popularity(self, dataset_id: str) -> dict[str, int] | None:
+        """Events by movie of a dataset; None where they were not kept.
+
+        Raises
+        ------
+        CorruptObjectError : what was kept is something else.
+        """
+        return read_popularity(self._bucket, dataset_id)
 
     def find(self, dataset_id: str | None) -> dict[str, Any]:
         """The manifest of ``dataset_id``, of the newest dataset when that is None.

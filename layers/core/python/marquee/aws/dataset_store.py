@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 
 from marquee.aws.ahead import ahead
 from marquee.aws.bucket import Bucket
+from marquee.aws.dataset_profile import DATASETS
 from marquee.dataset.interactions import COLUMNS
 from marquee.errors import CorruptObjectError, DatasetNotFoundError
 
-DATASETS = "datasets"
 MOVIES_KEY = "lake/movies/movies.parquet"
 _FORMAT = 1
 

@@ -1,7 +1,7 @@
 """Freezing a dataset: a manifest that names the files of one version of the events table, to train on.
 
-Files, rows, time range and offsets come from the table's log; only the counts of kinds, users and movies read
-data, and of it three columns. Thirty million events are counted in the memory that their distinct users need.
+Files, rows, time range and offsets come from the table's log; only counts, thresholds and profile read data,
+and of it a few columns.
 """
 
 import hashlib
@@ -12,19 +12,28 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, QueryBuilder
-from deltalake.exceptions import DeltaError
+from deltalake import DeltaTable
 
 from marquee.aws.bucket import Bucket
-from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, Lake
-from marquee.errors import DatasetNotFoundError, StorageError
+from marquee.aws.dataset_profile import DATASETS, write_popularity
+from marquee.aws.lake import EVENTS_KEY, MOVIES_KEY, QUARANTINE_KEY, Lake
+from marquee.aws.snapshot_figures import profile, query, watching_fit
+from marquee.errors import DatasetNotFoundError
 from marquee.events.schema import KINDS
+from marquee.settings import DatasetSettings
 
-DATASETS = "datasets"
 _FORMAT = 1
 
 
-def freeze(lake: Lake, bucket: Bucket, offsets_name: str, rating_scale: int, now: datetime) -> dict[str, Any]:
+def freeze(
+    lake: Lake,
+    bucket: Bucket,
+    offsets_name: str,
+    rating_scale: int,
+    now: datetime,
+    *,
+    settings: DatasetSettings | None = None,
+) -> dict[str, Any]:
     """Write the dataset manifest of the events table as it stands, and name it the newest.
 
     The same version of the table and the same settings give the same id, and then the manifest that is there
@@ -34,6 +43,7 @@ def freeze(lake: Lake, bucket: Bucket, offsets_name: str, rating_scale: int, now
     ----------
     offsets_name : the name under which the tables keep the topic's offsets.
     now : with a time zone; goes into the manifest.
+    settings : the filters that training applies; by default nobody is left out.
 
     Raises
     ------
@@ -52,11 +62,19 @@ def freeze(lake: Lake, bucket: Bucket, offsets_name: str, rating_scale: int, now
         ({"key": f"{EVENTS_KEY}/{path}", "rows": count, "bytes": size} for path, count, size in rows),
         key=lambda entry: entry["key"],
     )
-    dataset_id = _dataset_id(events.version(), files, offsets, rating_scale)
+    chosen = settings or DatasetSettings()
+    filters = {
+        "min_user_interactions": chosen.min_user_interactions,
+        "min_movie_interactions": chosen.min_movie_interactions,
+    }
+    identity = {"rating_scale": rating_scale, "filters": filters}
+    dataset_id = _dataset_id(events.version(), files, offsets, identity)
     key = f"{DATASETS}/{dataset_id}.json"
     payload = bucket.get(key)
     if payload is None:
         counts = _counts(events)
+        told, popularity = profile(events)
+        write_popularity(bucket, dataset_id, popularity)
         manifest = {
             "format": _FORMAT,
             "dataset_id": dataset_id,
@@ -73,6 +91,9 @@ def freeze(lake: Lake, bucket: Bucket, offsets_name: str, rating_scale: int, now
             ],
             "quality": _quality(quarantine, offsets, sum(counts["kinds"].values())),
             "rating_scale": rating_scale,
+            "filters": filters,
+            "implicit": watching_fit(events, lake.load(MOVIES_KEY), sum(counts["kinds"].values())),
+            "profile": told,
         }
         payload = json.dumps(manifest, indent=1).encode()
         bucket.put(key, payload)
@@ -98,9 +119,9 @@ def _offsets(
 
 
 def _dataset_id(
-    version: int, files: list[dict[str, Any]], offsets: Mapping[str, int], rating_scale: int
+    version: int, files: list[dict[str, Any]], offsets: Mapping[str, int], settings: Mapping[str, Any]
 ) -> str:
-    identity = [EVENTS_KEY, files, dict(sorted(offsets.items())), {"rating_scale": rating_scale}]
+    identity = [EVENTS_KEY, files, dict(sorted(offsets.items())), settings]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"ds-{version}-{digest[:8]}"
 
@@ -108,7 +129,7 @@ def _dataset_id(
 def _counts(events: DeltaTable) -> dict[str, Any]:
     by_kind = ", ".join(f"count(*) FILTER (WHERE kind = '{kind}') AS {kind}" for kind in KINDS)
     counted = f"{by_kind}, count(DISTINCT user_id) AS users, count(DISTINCT movie_id) AS movies"
-    row = _query(events, f"SELECT {counted} FROM rows")[0]
+    row = query(f"SELECT {counted} FROM rows", rows=events)[0]
     kinds = {kind: row[kind] for kind in KINDS}
     return {"kinds": kinds, "users": row["users"], "movies": row["movies"]}
 
@@ -120,24 +141,13 @@ def _quality(quarantine: DeltaTable | None, offsets: Mapping[str, int], stored: 
         covered = " OR ".join(
             f'(partition = {name.rpartition("-")[2]} AND "offset" < {at})' for name, at in offsets.items()
         )
-        found = _query(
-            quarantine,
+        found = query(
             f"SELECT reason, count(*) AS n FROM rows WHERE {covered or 'FALSE'} GROUP BY 1 ORDER BY 1",
+            rows=quarantine,
         )
         by_reason = {row["reason"]: row["n"] for row in found}
     refused = sum(by_reason.values())
     return {"quarantined": by_reason, "reject_share": refused / (refused + stored)}
-
-
-def _query(table: DeltaTable, sql: str) -> list[dict[str, Any]]:
-    """Rows of ``sql``, in which the table is called ``rows``."""
-    try:
-        answer: list[dict[str, Any]] = pa.table(
-            QueryBuilder().register("rows", table).execute(sql)
-        ).to_pylist()
-    except (DeltaError, OSError) as error:
-        raise StorageError(f"{table.table_uri} could not be read: {error}") from error
-    return answer
 
 
 def _iso(moment: datetime) -> str:

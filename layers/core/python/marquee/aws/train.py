@@ -10,8 +10,10 @@ from marquee.aws.bucket import Bucket
 from marquee.aws.dataset_store import DatasetStore, Movie
 from marquee.aws.emf import emit
 from marquee.aws.model_store import ModelStore
+from marquee.dataset.filters import Filters, filtered
 from marquee.dataset.interactions import Interactions, interactions_of
 from marquee.errors import InputError
+from marquee.events.watching import Watching
 from marquee.factors import layout
 from marquee.factors.cold_start import cold_start_rows
 from marquee.factors.evaluate import evaluate
@@ -78,7 +80,10 @@ def train(
     dataset = datasets.read_manifest(dataset_id)
     movies = datasets.movies()
     minutes = {movie_id: movie.minutes for movie_id, movie in movies.items() if movie.minutes}
-    interactions = interactions_of(datasets.tables(dataset), int(dataset["rating_scale"]), minutes)
+    met = interactions_of(
+        datasets.tables(dataset), int(dataset["rating_scale"]), minutes, Watching.of(dataset)
+    )
+    interactions = filtered(met, Filters.of(dataset))
 
     started = time.perf_counter()
     figures = evaluate(interactions, request.recipe, request.seed)

@@ -14,6 +14,8 @@ _NOT_SETTINGS = frozenset(
         "counts",
         "time_range",
         "quality",
+        "implicit",
+        "profile",
     )
 )
 """What :func:`compare` reports by itself, or what any two datasets differ in."""

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from marquee.errors import TrainingError
+from marquee.events.watching import WHOLE, Watching
 
 COLUMNS = ("kind", "user_id", "movie_id", "minute", "rating", "time", "partition", "offset")
 """The columns of an events table that are read; the others need not be loaded."""
@@ -27,6 +28,8 @@ class Interactions:
     indptr : int64, (users + 1,): the entries of user row ``u`` are ``indptr[u]:indptr[u + 1]``.
     item : int32 item rows, rising within a user, (entries,).
     rating : float32, from 1 to ``rating_scale``; NaN where the user only watched.
+    implicit : float32, the rating that watching was worth by the dataset's thresholds; NaN where the user
+        rated the movie, which wins, and where there are no thresholds.
     watched : float32, the share of the movie's minutes that were watched, 0 to 1; 0 where only rated.
     time : int64, microseconds since 1970: of the last rating, or without one of the last minute watched.
     order : int64 ranks, each once, that follow time, then partition and offset: what "later" means in a tie.
@@ -38,6 +41,7 @@ class Interactions:
     indptr: NDArray[np.int64]
     item: NDArray[np.int32]
     rating: NDArray[np.float32]
+    implicit: NDArray[np.float32]
     watched: NDArray[np.float32]
     time: NDArray[np.int64]
     order: NDArray[np.int64]
@@ -69,23 +73,28 @@ class Interactions:
     def select(self, mask: NDArray[np.bool_]) -> "Interactions":
         """The same users and items, with only the entries of ``mask``."""
         indptr = np.concatenate([[0], np.cumsum(np.bincount(self.user[mask], minlength=self.users))])
-        arrays = {name: getattr(self, name)[mask] for name in ("item", "rating", "watched", "time", "order")}
+        names = ("item", "rating", "implicit", "watched", "time", "order")
+        arrays = {name: getattr(self, name)[mask] for name in names}
         return replace(self, indptr=indptr.astype(np.int64), **arrays)
 
 
 def interactions_of(
-    tables: Iterable[pa.Table], rating_scale: int, minutes: Mapping[str, int] | None = None
+    tables: Iterable[pa.Table],
+    rating_scale: int,
+    minutes: Mapping[str, int] | None = None,
+    watching: Watching | None = None,
 ) -> Interactions:
     """Reduce event tables, one at a time, to what each user made of each movie.
 
     The last rating of a movie wins. A movie's length is ``minutes`` where known, else the largest minute
-    anyone watched; the share watched is the number of minutes reported over that length, at most 1.
+    anyone watched; the share watched is that of :func:`minutes_watched` in this length, at most 1.
 
     Parameters
     ----------
     tables : tables with :data:`COLUMNS` as ARCHITECTURE.md defines them; other columns are not looked at.
     rating_scale : the highest rating that the stream allows.
     minutes : length of movies, where known.
+    watching : how watch lines are read; by default each minute is logged, and watching gives no ratings.
 
     Raises
     ------
@@ -103,7 +112,26 @@ def interactions_of(
         raise TrainingError("the dataset holds no rating and no watched minute: there is nothing to train on")
     if not np.isfinite(rated["value"]).all():
         raise TrainingError("the dataset holds a rating that is not finite")
-    return _joined(rated, seen, _known(lengths, ids, minutes or {}), ids, rating_scale)
+    lengths = _known(lengths, ids, minutes or {})
+    read = watching or Watching()
+    return _joined(rated, seen, lengths, ids, rating_scale=rating_scale, watching=read)
+
+
+def minutes_watched(
+    reports: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64], minutes_per_report: int
+) -> NDArray[np.int64]:
+    """Minutes of a movie that a user watched, from the watch lines of the two.
+
+    Each line stands for ``minutes_per_report`` minutes; but what was watched twice counts once, so there are
+    no more than lie between the smallest and the largest minute reported.
+
+    Parameters
+    ----------
+    reports, first, last : number of watch lines, smallest and largest minute, for each pair.
+    """
+    spanned = last - first + minutes_per_report
+    watched: NDArray[np.int64] = np.minimum(reports * minutes_per_report, spanned)
+    return watched
 
 
 Columns = dict[str, NDArray[Any]]
@@ -134,7 +162,7 @@ def _take(columns: Columns, rows: NDArray[Any]) -> Columns:
 
 def _concatenate(parts: list[Columns]) -> Columns:
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
-    empty = {name: np.zeros(0, np.int64) for name in (*_SORTED_BY, "value")}
+    empty = {name: np.zeros(0, np.int64) for name in (*_SORTED_BY, "value", "count", "first", "last")}
     columns = joined or empty
     return _take(columns, np.lexsort([columns[name] for name in _SORTED_BY]))
 
@@ -150,11 +178,17 @@ def _last(columns: Columns) -> Columns:
 
 
 def _counted(columns: Columns) -> Columns:
-    """The last row of each pair with the number of minutes reported as ``value``."""
+    """The last row of each pair, with the number of its watch lines and their smallest and largest minute."""
     ends = _ends(columns)
     reported = columns.get("count", np.ones(len(columns["user"]), np.int64))
     totals = np.diff(np.cumsum(reported)[ends], prepend=0)
-    return _take(columns, ends) | {"count": totals}
+    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+    first, last = columns.get("first", columns["value"]), columns.get("last", columns["value"])
+    return _take(columns, ends) | {
+        "count": totals,
+        "first": np.minimum.reduceat(first, starts) if len(ends) else first,
+        "last": np.maximum.reduceat(last, starts) if len(ends) else last,
+    }
 
 
 def _longest(watched: Columns, lengths: NDArray[np.int64], movies: int) -> NDArray[np.int64]:
@@ -171,7 +205,13 @@ def _known(lengths: NDArray[np.int64], ids: dict[str, int], minutes: Mapping[str
 
 
 def _joined(
-    rated: Columns, seen: Columns, lengths: NDArray[np.int64], ids: dict[str, int], rating_scale: int
+    rated: Columns,
+    seen: Columns,
+    lengths: NDArray[np.int64],
+    ids: dict[str, int],
+    *,
+    rating_scale: int,
+    watching: Watching,
 ) -> Interactions:
     """Both kinds on one set of pairs, with ids turned into rows."""
     codes = np.array(list(ids.values()), np.int64)
@@ -195,8 +235,11 @@ def _joined(
     order[np.lexsort([stamps["offset"], stamps["partition"], stamps["time"]])] = np.arange(len(pairs))
     rating = np.full(len(pairs), np.nan, np.float32)
     rating[at_rated] = rated["value"]
-    watched = np.zeros(len(pairs), np.float32)
-    watched[at_seen] = np.minimum(1.0, seen["count"] / lengths[seen["code"]])
+    minutes, length = _minutes(seen, watching), lengths[seen["code"]]
+    watched, implicit = np.zeros(len(pairs), np.float32), np.full(len(pairs), np.nan, np.float32)
+    watched[at_seen] = np.minimum(1.0, minutes / length)
+    implicit[at_seen] = _worth(np.minimum(WHOLE, WHOLE * minutes // length), watching)
+    implicit[at_rated] = np.nan
     user, item = np.divmod(pairs, len(ids))
     indptr = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(user_ids)))]).astype(np.int64)
     return Interactions(
@@ -205,8 +248,24 @@ def _joined(
         indptr,
         item.astype(np.int32),
         rating,
+        implicit,
         watched,
         stamps["time"],
         order,
         rating_scale,
     )
+
+
+def _minutes(seen: Columns, watching: Watching) -> NDArray[np.int64]:
+    first, last = (seen[name].astype(np.int64) for name in ("first", "last"))
+    return minutes_watched(seen["count"], first, last, watching.minutes_per_report)
+
+
+def _worth(shares: NDArray[np.int64], watching: Watching) -> NDArray[np.float32]:
+    """The rating that each share in thousandths gets; NaN without thresholds."""
+    if not watching.from_share:
+        return np.full(len(shares), np.nan, np.float32)
+    ratings = np.array(sorted(watching.from_share), np.float32)
+    least = np.array([watching.from_share[int(rating)] for rating in ratings])
+    found: NDArray[np.float32] = ratings[np.searchsorted(least, shares, side="right") - 1]
+    return found

@@ -9,15 +9,17 @@ from marquee.factors.solve import Side
 POSITIVE_SHARE = 0.8
 """A rating from this share of the scale on says "liked": 4 of 5 stars, 8 of 10."""
 WATCHED_SHARE = 0.7
-"""Who watched this share of a movie without rating it counts as having liked it."""
+"""Who watched this share of a movie without rating it liked it, where no thresholds say what it was worth."""
 _GRADE = 2.5
 """How much more a full-mark rating is wanted than the lowest liking, in targets per share of the scale."""
 
 
 def liked(interactions: Interactions) -> NDArray[np.bool_]:
     """Whether an entry says that the user liked the movie, (entries,)."""
-    by_rating = interactions.rating >= POSITIVE_SHARE * interactions.rating_scale  # NaN compares false
-    return by_rating | (~interactions.rated & (interactions.watched >= WATCHED_SHARE))
+    least = POSITIVE_SHARE * interactions.rating_scale
+    known = ~np.isnan(interactions.implicit)
+    by_watching = np.where(known, interactions.implicit >= least, interactions.watched >= WATCHED_SHARE)
+    return (interactions.rating >= least) | (~interactions.rated & by_watching)  # NaN compares false
 
 
 def preferences(interactions: Interactions) -> Side:
@@ -28,9 +30,8 @@ def preferences(interactions: Interactions) -> Side:
     average, so that every user with an entry has one here, with target 1.
     """
     chosen = liked(interactions)
-    worth = np.where(
-        interactions.rated, interactions.rating / interactions.rating_scale, interactions.watched
-    )
+    rating = np.where(interactions.rated, interactions.rating, interactions.implicit)
+    worth = np.where(np.isnan(rating), interactions.watched, rating / interactions.rating_scale)
     entries = np.diff(interactions.indptr)
     mean = np.bincount(interactions.user, worth, interactions.users) / np.maximum(entries, 1)
     nothing = np.bincount(interactions.user[chosen], minlength=interactions.users) == 0
