@@ -8,6 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 _BAR = 30
+_MOVIE = 20
+"""Letters that a movie is long in a plot."""
 
 
 def shares(heading: str, counts: Mapping[str, int]) -> Table:
@@ -37,9 +39,9 @@ def implicit_plot(implicit: Mapping[str, Any]) -> RenderableType:
         f"{implicit['mae_of_median']:.2f} if everybody got the median rating"
     )
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("share watched", "is worth", "pairs given it", "pairs that rated so"):
+    for heading in ("share watched", "worth", "pairs given it", "who rated so"):
         table.add_column(heading, justify="right")
-    table.add_column("where on the movie the rating stands")
+    table.add_column("")
     thresholds = implicit["thresholds"]
     ends = [one["from_share"] for one in thresholds[1:]] + [1.0]
     for one, end in zip(thresholds, ends, strict=True):
@@ -55,6 +57,7 @@ def _bar(share: float) -> str:
 
 
 def _span(begin: float, end: float) -> str:
-    """A bar from ``begin`` to ``end`` on a line as long as the movie."""
-    first, last = int(_BAR * begin), max(round(_BAR * end), int(_BAR * begin) + 1)
-    return f"[dim]{'·' * first}[/][cyan]{'█' * (last - first)}[/][dim]{'·' * (_BAR - last)}[/]"
+    """A bar from ``begin`` to ``end`` on a line as long as the movie; at least one letter of it."""
+    first = min(int(_MOVIE * begin), _MOVIE - 1)
+    last = max(round(_MOVIE * end), first + 1)
+    return f"[dim]{'·' * first}[/][cyan]{'█' * (last - first)}[/][dim]{'·' * (_MOVIE - last)}[/]"

@@ -142,8 +142,8 @@ def test_show_plots_what_watching_is_worth(stored: Any, run: Callable[..., Any])
     assert "learnt from 150 pairs both watched and rated, of every 4th user" in shown
     assert "rank correlation 0.61; off by 0.90 on average, 1.70 if everybody got the median" in shown
     low, high = (line.split() for line in shown.splitlines() if "%  " in line and " to " in line)
-    assert low == ["0.0%", "to", "50.0%", "3", "40", "50", "█" * 15 + "·" * 15]
-    assert high == ["50.0%", "to", "100.0%", "8", "110", "100", "·" * 15 + "█" * 15]
+    assert low == ["0.0%", "to", "50.0%", "3", "40", "50", "█" * 10 + "·" * 10]
+    assert high == ["50.0%", "to", "100.0%", "8", "110", "100", "·" * 10 + "█" * 10]
 
 
 def test_show_says_why_watching_gives_no_ratings(stored: Any, run: Callable[..., Any]) -> None:

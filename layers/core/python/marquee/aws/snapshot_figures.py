@@ -14,8 +14,8 @@ from marquee.dataset.drift import activity_classes
 from marquee.errors import StorageError
 from marquee.events.watching import WHOLE, Fit, fit_thresholds
 
-_SAMPLED_EVENTS = 5_000_000
-"""Thresholds are learnt from about as many events; the pairs of so many take some hundred megabytes."""
+_SAMPLED_EVENTS = 2_000_000
+"""Thresholds are learnt from about as many events: if each is a pair of its own, they take about a gigabyte."""
 
 _PAIRS = """
     SELECT user_id, movie_id, count(minute) AS reports, min(minute) AS first, max(minute) AS last,
