@@ -10,6 +10,7 @@ from infra.deploy import api, apps, execute, layers, limits, observe, plan, reso
 from infra.deploy.layers import BuiltLayer
 from marquee.errors import SettingError
 from marquee.settings import (
+    CatalogueSettings,
     IngestSettings,
     KafkaSettings,
     MetricsSettings,
@@ -31,6 +32,7 @@ class Settings:
     metrics: MetricsSettings
     stack: StackSettings
     train: TrainSettings = field(default_factory=TrainSettings)
+    catalogue: CatalogueSettings = field(default_factory=CatalogueSettings)
 
     @classmethod
     def from_env(cls) -> "Settings":
@@ -43,6 +45,7 @@ class Settings:
             MetricsSettings.from_env(),
             StackSettings.from_env(),
             TrainSettings.from_env(),
+            CatalogueSettings.from_env(),
         )
 
 
@@ -105,10 +108,12 @@ def deploy(
 
 
 def template_values(target: aws.Target, settings: Settings) -> dict[str, str]:
-    """What fills the templates: every setting, with the running stack's broker and the commit filled in."""
-    kafka, metrics = settings.kafka, settings.metrics
+    """What fills the templates: every setting, with what the running stack has and the commit filled in."""
+    kafka, metrics, catalogue = settings.kafka, settings.metrics, settings.catalogue
+    running = stack.load(settings.stack) if target.local else None
+    if not catalogue.url and running is not None:
+        catalogue = replace(catalogue, url=running.catalogue_url)
     if not kafka.bootstrap_servers:
-        running = stack.load(settings.stack) if target.local else None
         if running is None:
             raise SettingError(
                 "KAFKA_BOOTSTRAP_SERVERS is empty: name the broker (host:port) that ingest drains"
@@ -117,7 +122,9 @@ def template_values(target: aws.Target, settings: Settings) -> dict[str, str]:
     if metrics.code_version == MetricsSettings().code_version:
         metrics = replace(metrics, code_version=apps.git_version())
     storage = replace(settings.storage, region=target.region)
-    return apps.setting_values(storage, kafka, settings.ingest, settings.recommend, metrics, settings.train)
+    return apps.setting_values(
+        storage, kafka, settings.ingest, settings.recommend, metrics, settings.train, catalogue
+    )
 
 
 def _check_size(app: str, folder: Path, built: Mapping[str, BuiltLayer]) -> int:

@@ -17,6 +17,7 @@ from deltalake.exceptions import DeltaError
 
 from marquee.aws.bucket import Bucket
 from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, Lake
+from marquee.aws.movies_table import frozen as frozen_movies
 from marquee.errors import DatasetNotFoundError, StorageError
 from marquee.events.schema import KINDS
 
@@ -52,7 +53,9 @@ def freeze(lake: Lake, bucket: Bucket, offsets_name: str, rating_scale: int, now
         ({"key": f"{EVENTS_KEY}/{path}", "rows": count, "bytes": size} for path, count, size in rows),
         key=lambda entry: entry["key"],
     )
-    dataset_id = _dataset_id(events.version(), files, offsets, rating_scale)
+    movies = frozen_movies(lake)
+    named = {"movies": movies} if movies else {}
+    dataset_id = _dataset_id(events.version(), files, offsets, {"rating_scale": rating_scale, **named})
     key = f"{DATASETS}/{dataset_id}.json"
     payload = bucket.get(key)
     if payload is None:
@@ -73,6 +76,7 @@ def freeze(lake: Lake, bucket: Bucket, offsets_name: str, rating_scale: int, now
             ],
             "quality": _quality(quarantine, offsets, sum(counts["kinds"].values())),
             "rating_scale": rating_scale,
+            **named,
         }
         payload = json.dumps(manifest, indent=1).encode()
         bucket.put(key, payload)
@@ -98,9 +102,9 @@ def _offsets(
 
 
 def _dataset_id(
-    version: int, files: list[dict[str, Any]], offsets: Mapping[str, int], rating_scale: int
+    version: int, files: list[dict[str, Any]], offsets: Mapping[str, int], settings: Mapping[str, Any]
 ) -> str:
-    identity = [EVENTS_KEY, files, dict(sorted(offsets.items())), {"rating_scale": rating_scale}]
+    identity = [EVENTS_KEY, files, dict(sorted(offsets.items())), dict(settings)]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"ds-{version}-{digest[:8]}"
 

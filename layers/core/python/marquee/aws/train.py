@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from marquee.aws.bucket import Bucket
-from marquee.aws.dataset_store import DatasetStore, Movie
+from marquee.aws.dataset_store import DatasetStore
 from marquee.aws.emf import emit
 from marquee.aws.model_store import ModelStore
 from marquee.dataset.interactions import Interactions, interactions_of
 from marquee.errors import InputError
+from marquee.events.movies import Film
 from marquee.factors import layout
 from marquee.factors.cold_start import cold_start_rows
 from marquee.factors.evaluate import evaluate
@@ -76,7 +77,7 @@ def train(
     datasets = DatasetStore(bucket)
     dataset_id = request.dataset_id or datasets.latest_id()
     dataset = datasets.read_manifest(dataset_id)
-    movies = datasets.movies()
+    movies = datasets.movies(dataset)
     minutes = {movie_id: movie.minutes for movie_id, movie in movies.items() if movie.minutes}
     interactions = interactions_of(datasets.tables(dataset), int(dataset["rating_scale"]), minutes)
 
@@ -117,7 +118,7 @@ def train(
 
 
 def _files(
-    factors: Factors, interactions: Interactions, movies: Mapping[str, Movie], shards: int
+    factors: Factors, interactions: Interactions, movies: Mapping[str, Film], shards: int
 ) -> Iterator[tuple[str, bytes]]:
     """Every file of the model but the manifest."""
     yield layout.ITEM_FACTORS, layout.encode_array(factors.item_factors)
@@ -127,8 +128,8 @@ def _files(
         yield layout.shard_key(shard), layout.encode_shard(users)
 
 
-def _items(interactions: Interactions, movies: Mapping[str, Movie]) -> layout.Items:
-    unknown = Movie(None, None, (), None)
+def _items(interactions: Interactions, movies: Mapping[str, Film]) -> layout.Items:
+    unknown = Film(None, None, (), None)
     known = [movies.get(movie_id, unknown) for movie_id in interactions.item_ids]
     return layout.Items(
         ids=interactions.item_ids,
