@@ -76,7 +76,11 @@ class CatalogueClient:
 
     def can_ask(self, movie_id: str) -> bool:
         """Whether a URL can hold the id; the log has room for longer ones."""
-        return len(self._base) + len(_quoted(movie_id)) <= MOST_URL_BYTES
+        return len(self.url([movie_id])) <= MOST_URL_BYTES
+
+    def url(self, movie_ids: Sequence[str]) -> str:
+        """What is asked for ``movie_ids``; a comma cannot stand in an id."""
+        return self._base + ",".join(map(_quoted, movie_ids))
 
     def batches(self, movie_ids: Sequence[str], most: int) -> Iterator[list[str]]:
         """``movie_ids`` in their order, as many to a batch as one call may ask for."""
@@ -111,10 +115,9 @@ class CatalogueClient:
             refused the question, so that another one may do better.
         """
         self.calls += 1
-        url = self._base + ",".join(map(_quoted, movie_ids))
         where = f"{self._base}… ({len(movie_ids)} movies)"
         try:
-            response = self._pool.request("GET", url, retries=self._retry)
+            response = self._pool.request("GET", self.url(movie_ids), retries=self._retry)
         except _ToldToWaitError as told:
             self._next = self._clock() + told.seconds
             raise CatalogueError(f"{where} asks us to wait {told.seconds:.0f} s", refused=False) from told

@@ -146,6 +146,6 @@ def query(tables: Mapping[str, DeltaTable], sql: str) -> pa.Table:
         builder = builder.register(name, table)
     try:
         return pa.table(builder.execute(sql))
-    except (DeltaError, OSError) as error:
+    except (DeltaError, OSError, pa.ArrowException) as error:  # Arrow's when it fails while rows come
         uris = " and ".join(table.table_uri for table in tables.values())
         raise StorageError(f"{uris} could not be read: {error}") from error
