@@ -8,6 +8,7 @@ from pathlib import Path
 from infra import aws, paths, stack
 from infra.deploy import api, apps, execute, layers, limits, observe, plan, resources
 from infra.deploy.layers import BuiltLayer
+from infra.stream import catalogue_server
 from marquee.errors import SettingError
 from marquee.settings import (
     CatalogueSettings,
@@ -113,6 +114,8 @@ def template_values(target: aws.Target, settings: Settings) -> dict[str, str]:
     running = stack.load(settings.stack) if target.local else None
     if not catalogue.url and running is not None:
         catalogue = replace(catalogue, url=running.catalogue_url)
+        if catalogue.requests_per_second == CatalogueSettings().requests_per_second:
+            catalogue = replace(catalogue, requests_per_second=catalogue_server.REQUESTS_PER_SECOND)
     if not kafka.bootstrap_servers:
         if running is None:
             raise SettingError(

@@ -129,8 +129,18 @@ def test_the_running_stacks_service_is_deployed_unless_another_is_set(
     monkeypatch.setattr(deployment.stack, "load", lambda _: running)
     settings = deployment.Settings.from_env()
     local, prod = aws.Target("us-east-1", "http://127.0.0.1:1", True), aws.Target("us-east-1", "", False)
-    assert deployment.template_values(local, settings)["CATALOGUE_URL"] == "http://127.0.0.1:3"
+    values = deployment.template_values(local, settings)
+    assert (values["CATALOGUE_URL"], values["CATALOGUE_REQUESTS_PER_SECOND"]) == (
+        "http://127.0.0.1:3",
+        "50.0",
+    )
+    slow = replace(settings, catalogue=CatalogueSettings(requests_per_second=2))
+    assert deployment.template_values(local, slow)["CATALOGUE_REQUESTS_PER_SECOND"] == "2"
     theirs = replace(settings, catalogue=CatalogueSettings(url="https://films.example"))
-    assert deployment.template_values(local, theirs)["CATALOGUE_URL"] == "https://films.example"
+    values = deployment.template_values(local, theirs)
+    assert (values["CATALOGUE_URL"], values["CATALOGUE_REQUESTS_PER_SECOND"]) == (
+        "https://films.example",
+        "10.0",
+    )
     away = replace(settings, kafka=KafkaSettings(bootstrap_servers="broker:9092"))
     assert deployment.template_values(prod, away)["CATALOGUE_URL"] == ""

@@ -19,6 +19,7 @@ from marquee.aws.lake import EVENTS_KEY, Lake
 from marquee.aws.movies_table import MOVIES_KEY, MoviesTable
 from marquee.aws.quarantine_replay import replay
 from marquee.errors import StorageError
+from marquee.events.movies import MOVIES, rows_of
 from marquee.settings import IngestSettings
 from tests.unit.catalogue_fakes import Answer, Service, serving, title_of
 from tests.unit.test_ingest_writer import TOPIC, Log, Reader
@@ -295,6 +296,18 @@ def test_runs_at_once_leave_each_movie_once(lake: Lake, service: Service) -> Non
     assert failed == []
     assert titles(lake) == {**dict.fromkeys(movie_ids), **named(*movie_ids[::2])}
     assert run(lake, service).unseen == 0
+
+
+def test_a_commit_whose_answer_was_lost_is_not_made_twice(lake: Lake) -> None:
+    """Its writer goes on from the state before it, as one whose answer was lost does."""
+    movies = rows_of(["a", "b"], {}, NOW)
+    unaware = MoviesTable(lake)
+    assert MoviesTable(lake).commit(movies, {f"{TOPIC}-0": 2})
+    assert unaware.commit(movies, {f"{TOPIC}-0": 2})
+    assert unaware.delta.version() == 1
+    assert not unaware.commit(movies, {f"{TOPIC}-0": 1})
+    assert not MoviesTable(lake).commit(MOVIES.empty_table(), {})
+    assert set(rows(lake)) == {"a", "b"}
 
 
 def test_a_compaction_in_between_disturbs_no_run(lake: Lake, service: Service) -> None:
