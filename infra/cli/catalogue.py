@@ -13,8 +13,8 @@ from infra.stream import catalogue, movielens
 from infra.stream.catalogue_server import REQUESTS_PER_SECOND, CatalogueServer
 from infra.stream.simulate import Simulation, movies_of
 from marquee.aws.ingest import offsets_name
-from marquee.aws.lake import EVENTS_KEY
-from marquee.aws.movies_table import MOVIES_KEY, query
+from marquee.aws.lake import EVENTS_KEY, MOVIES_KEY
+from marquee.aws.movies_table import query
 from marquee.aws.unseen import unseen
 from marquee.errors import InputError
 from marquee.settings import StorageSettings

@@ -16,8 +16,8 @@ from infra import aws, cli, pipeline
 from infra.cli import catalogue as command
 from infra.deploy import deployment
 from infra.stack import Stack
-from marquee.aws.lake import Lake
-from marquee.aws.movies_table import MOVIES_KEY, MoviesTable
+from marquee.aws.lake import MOVIES_KEY, Lake
+from marquee.aws.movies_table import MoviesTable
 from marquee.events.movies import Film, rows_of
 from marquee.settings import CatalogueSettings, IngestSettings, KafkaSettings
 from tests.unit.test_ingest_writer import TOPIC, Reader

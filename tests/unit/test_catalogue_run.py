@@ -15,8 +15,8 @@ import pytest
 
 from infra.paths import ROOT
 from marquee.aws.catalogue import CatalogueReport, emit_metrics, fetch
-from marquee.aws.lake import EVENTS_KEY, Lake
-from marquee.aws.movies_table import MOVIES_KEY, MoviesTable
+from marquee.aws.lake import EVENTS_KEY, MOVIES_KEY, Lake
+from marquee.aws.movies_table import MoviesTable
 from marquee.aws.quarantine_replay import replay
 from marquee.errors import StorageError
 from marquee.events.movies import MOVIES, rows_of

@@ -23,6 +23,7 @@ from marquee.settings import StorageSettings
 
 EVENTS_KEY = "lake/events"
 QUARANTINE_KEY = "lake/quarantine"
+MOVIES_KEY = "lake/movies"
 QUARANTINE = REJECTS.append(pa.field("ingested_at", pa.timestamp("us", "UTC"))).append(
     pa.field("ingest_date", pa.string())
 )

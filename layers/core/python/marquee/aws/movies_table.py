@@ -21,11 +21,10 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from marquee.aws.lake import Lake
+from marquee.aws.lake import MOVIES_KEY, Lake
 from marquee.errors import StorageError
 from marquee.events.movies import MOVIES
 
-MOVIES_KEY = "lake/movies"
 _ATTEMPTS = 10
 _PAUSE_SECONDS = 0.2
 _FETCHED_US = "CAST(fetched_at AS BIGINT)"
@@ -120,14 +119,8 @@ class MoviesTable:
         merge.when_matched_update_all().when_not_matched_insert_all().execute()
 
 
-def frozen(lake: Lake) -> dict[str, Any] | None:
-    """What a dataset manifest says of the movies: version and files; None when the lake has none.
-
-    Raises
-    ------
-    StorageError : S3 refused or failed.
-    """
-    table = lake.load(MOVIES_KEY)
+def frozen(table: DeltaTable | None) -> dict[str, Any] | None:
+    """What a dataset manifest says of the movies' table: version and files; None when the lake has none."""
     if table is None:
         return None
     actions = pa.table(table.get_add_actions(flatten=True))

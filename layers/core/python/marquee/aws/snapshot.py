@@ -16,7 +16,7 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError
 
 from marquee.aws.bucket import Bucket
-from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, Lake
+from marquee.aws.lake import EVENTS_KEY, MOVIES_KEY, QUARANTINE_KEY, Lake
 from marquee.aws.movies_table import frozen as frozen_movies
 from marquee.errors import DatasetNotFoundError, StorageError
 from marquee.events.schema import KINDS
@@ -53,7 +53,7 @@ def freeze(lake: Lake, bucket: Bucket, offsets_name: str, rating_scale: int, now
         ({"key": f"{EVENTS_KEY}/{path}", "rows": count, "bytes": size} for path, count, size in rows),
         key=lambda entry: entry["key"],
     )
-    movies = frozen_movies(lake)
+    movies = frozen_movies(lake.load(MOVIES_KEY))
     named = {"movies": movies} if movies else {}
     dataset_id = _dataset_id(events.version(), files, offsets, {"rating_scale": rating_scale, **named})
     key = f"{DATASETS}/{dataset_id}.json"
