@@ -17,11 +17,13 @@ from infra.aws import LOCAL_STAGE, Target
 from infra.deploy import deployment
 from infra.lake_access import open_lake
 from infra.load import LoadReport
+from infra.paths import state_dir
 from infra.release.execute import Releaser
 from infra.release.state import release_status
 from infra.stack import Stack
 from infra.stream import catalogue
 from infra.stream.batch import Produced
+from infra.stream.catalogue_server import films_path
 from infra.stream.movielens import read_movies
 from infra.stream.replay import Replay, replay
 from infra.stream.simulate import Simulation, movies_of, simulate
@@ -85,7 +87,7 @@ class Demo:
         deployment.deploy(LOCAL_STAGE, self.target, self.settings, progress)
 
     def feed(self, ratings: Path | None, events: int) -> Produced:
-        """Write the catalogue to the lake and the log to the topic: MovieLens, or else a simulation."""
+        """Tell the service's catalogue its films, and the topic the log: MovieLens, or else a simulation."""
         kafka, scale = self.settings.kafka, self.settings.ingest.rating_scale
         partitions = self.settings.stack.broker_partitions
         if ratings is None:
@@ -97,11 +99,17 @@ class Demo:
         return replay(options, kafka, partitions=partitions)
 
     def _catalogue(self, movies: pa.Table) -> None:
-        catalogue.write(self.target.client("s3"), self.settings.storage.bucket, movies)
+        catalogue.publish(films_path(state_dir(self.settings.stack)), movies)
 
     def ingest(self) -> None:
         """Have the ingest function drain the topic to its end."""
         pipeline.drain_all(self.target.client("lambda"), LOCAL_STAGE)
+
+    def fetch_titles(self) -> str | None:
+        """Have the catalogue function ask for all movies; why some stay without title, if they do."""
+        report = pipeline.fetch_all(self.target.client("lambda"), LOCAL_STAGE)
+        left = report.get("left")
+        return f"{left:,} movies stay without title: {report['stopped']}" if left else report.get("skipped")
 
     def in_lake(self) -> tuple[int, int]:
         """Rows of the event table and of quarantine, as the tables themselves count them."""

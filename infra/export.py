@@ -18,7 +18,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from pyarrow import csv
 
-from marquee.aws.quarantine import query
+from marquee.aws.sql import query
 from marquee.events.schema import EVENTS
 
 COLUMNS = tuple(name for name in EVENTS.names if name != "event_month")
@@ -44,8 +44,8 @@ def file_name(day: date) -> str:
 def days(table: DeltaTable, first: date, last: date) -> list[Day]:
     """All days from ``first`` to ``last``, both included, with their counts; empty ones too."""
     counts = query(
-        table,
         f"SELECT date_trunc('day', time) AS day, count(*) AS n FROM rows {_within(first, last)} GROUP BY 1",
+        rows=table,
     )
     rows = {row["day"].date(): row["n"] for row in counts.to_pylist()}
     every = (first + timedelta(days=number) for number in range((last - first).days + 1))
@@ -98,9 +98,9 @@ def _slices(table: DeltaTable, day: date, most: int) -> Iterator[tuple[datetime,
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     held = 0
     counts = query(
-        table,
         f"SELECT date_trunc('second', time) AS second, count(*) AS n FROM rows {_within(day, day)} "
         "GROUP BY 1 ORDER BY 1",
+        rows=table,
     )
     for second, rows in zip(*(column.to_pylist() for column in counts.columns), strict=True):
         if held and held + rows > most:
@@ -115,7 +115,8 @@ def _events(table: DeltaTable, start: datetime, end: datetime) -> pa.Table:
     names = ", ".join(f'"{name}"' for name in COLUMNS)
     where = f"event_month = '{start:%Y-%m}' AND {_between(start, end)}"
     return query(
-        table, f'SELECT {names} FROM rows WHERE {where} ORDER BY time, "partition", "offset", user_id, kind'
+        f'SELECT {names} FROM rows WHERE {where} ORDER BY time, "partition", "offset", user_id, kind',
+        rows=table,
     )
 
 

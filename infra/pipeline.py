@@ -1,4 +1,4 @@
-"""The steps an operator triggers by hand: drain, snapshot, train. Each is an invoke of a function."""
+"""The steps an operator triggers by hand: drain, fetch, snapshot, train. Each is an invoke of a function."""
 
 from typing import Any
 
@@ -23,6 +23,19 @@ def drain_all(client: Any, stage: str, most: int = 200) -> None:
 def snapshot(client: Any, stage: str) -> dict[str, Any]:
     """Freeze a dataset; its manifest."""
     return aws.invoke(client, f"marquee-ingest-{stage}-snapshot", {})
+
+
+def fetch_catalogue(client: Any, stage: str, *, again: bool = False) -> dict[str, Any]:
+    """One run of asking the catalogue service for the movies that the lake lacks; its report."""
+    return aws.invoke(client, f"marquee-ingest-{stage}-catalogue", {"again": True} if again else {})
+
+
+def fetch_all(client: Any, stage: str) -> dict[str, Any]:
+    """Fetch until no movie is left, or a run fetches none; the last report."""
+    while True:
+        report = fetch_catalogue(client, stage)
+        if not report.get("left") or report["fetched"] + report["unknown"] == 0:
+            return report
 
 
 def train(client: Any, stage: str, request: dict[str, Any]) -> dict[str, Any]:

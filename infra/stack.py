@@ -16,6 +16,7 @@ from infra.emulator import server
 from infra.kafka import apache, embedded
 from infra.paths import BUILD, state_dir
 from infra.processes import ProcessSpec, free_port, is_alive, require_free
+from infra.stream import catalogue_server
 from marquee.errors import StackError
 from marquee.settings import KafkaSettings, StackSettings
 
@@ -35,6 +36,7 @@ class Stack:
     endpoint_url: str
     bootstrap_servers: str
     broker: str
+    catalogue_url: str = ""
 
     def alive(self) -> bool:
         """Whether its supervisor still runs."""
@@ -101,7 +103,8 @@ def starting(settings: StackSettings, kafka: KafkaSettings) -> Iterator[Stack]:
     emulator_spec = server.spec(port, state)
     broker_spec = _broker(settings, kafka, state)
     specs_path = state / "members.json"
-    supervisor.write_specs(specs_path, [spec for spec in (emulator_spec, broker_spec) if spec])
+    members = (emulator_spec, broker_spec, catalogue_server.spec(state))
+    supervisor.write_specs(specs_path, [spec for spec in members if spec])
     process = supervisor.start(specs_path, state / "logs" / "supervisor.log")
     try:
         stack = _wait_and_record(process, settings, kafka, port, broker_spec)
@@ -153,11 +156,12 @@ def _wait_and_record(
             broker = settings.broker
             module = apache if broker == "apache" else embedded
             bootstrap_servers = module.wait_until_ready(state, _START_TIMEOUT_SECONDS, alive)
+        catalogue_url = catalogue_server.wait_until_ready(state, _START_TIMEOUT_SECONDS, alive)
         server.wait_until_ready(endpoint_url, _START_TIMEOUT_SECONDS, alive)
     except StackError as error:
         raise StackError(f"{error}\n{_last_lines(state / 'logs')}") from error
     started = psutil.Process(process.pid).create_time()
-    stack = Stack(process.pid, started, endpoint_url, bootstrap_servers, broker)
+    stack = Stack(process.pid, started, endpoint_url, bootstrap_servers, broker, catalogue_url)
     partial = state / "stack.json.partial"
     partial.write_text(json.dumps(asdict(stack), indent=1))
     partial.replace(_record(settings))

@@ -1,4 +1,4 @@
-"""The functions of ``marquee-ingest``: wires settings, Kafka and S3 to the drain and the snapshot."""
+"""The functions of ``marquee-ingest``: wires settings, Kafka and S3 to drain, snapshot and catalogue."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -9,6 +9,7 @@ from botocore.config import Config
 from chalice import Chalice, Rate
 from chalice.app import LambdaFunctionEvent
 
+from marquee.aws import catalogue as movies
 from marquee.aws import ingest
 from marquee.aws.bucket import Bucket
 from marquee.aws.drift import drift_from_live, emit_snapshot_metrics, live_model_id
@@ -16,6 +17,7 @@ from marquee.aws.kafka_security import connection
 from marquee.aws.lake import Lake
 from marquee.aws.snapshot import freeze
 from marquee.settings import (
+    CatalogueSettings,
     DatasetSettings,
     IngestSettings,
     KafkaSettings,
@@ -37,6 +39,22 @@ def drain(event: Any) -> dict[str, Any]:  # noqa: ARG001  a scheduled event says
 
 
 drain.event_class = LambdaFunctionEvent  # chalice's own for schedules refuses an invoke with {}
+
+
+@app.schedule(Rate(5, unit=Rate.MINUTES), name="catalogue")
+def catalogue(event: Any) -> dict[str, Any]:
+    """``{"again"?: true}`` → the report of asking the catalogue service for movies that the lake lacks."""
+    settings = CatalogueSettings.from_env()
+    if not settings.url:
+        return {"skipped": "CATALOGUE_URL is empty: no service is asked for titles"}
+    publish = partial(movies.emit_metrics, MetricsSettings.from_env().namespace)
+    name = ingest.offsets_name(KafkaSettings.from_env(), IngestSettings.from_env())
+    again = event.to_dict().get("again") is True
+    report = movies.fetch(settings, Lake.of(StorageSettings.from_env()), name, again=again, publish=publish)
+    return report.as_dict()
+
+
+catalogue.event_class = LambdaFunctionEvent  # as above
 
 
 @app.lambda_function(name="snapshot")

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from infra.cli import (
     batch,
+    catalogue,
     dataset,
     demo,
     deploy,
@@ -47,5 +48,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Marquee: a serverless movie recommender, on LocalStack or AWS.",
 )
-for module in (demo, stack, status, deploy, stream, pipeline, batch, dataset, quarantine, export, release):
+for module in (
+    demo,
+    stack,
+    status,
+    deploy,
+    stream,
+    catalogue,
+    pipeline,
+    batch,
+    dataset,
+    quarantine,
+    export,
+    release,
+):
     module.register(app)

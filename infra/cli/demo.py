@@ -69,6 +69,10 @@ def _carry_out(console: Console, job: Demo, ratings: Path | None, events: int, s
     with _step(console, "the ingest Lambda drains the topic into Delta tables"):
         job.ingest()
         stored, quarantined = job.in_lake()
+    with _step(console, "the catalogue Lambda asks the service for titles"):
+        missing = job.fetch_titles()
+    if missing:
+        console.print(f"  [yellow]•[/] {missing}")
     with _step(console, "freeze a dataset; train SVD and NMF in Lambda"):
         models = job.train(job.snapshot()["dataset_id"])
     with _step(console, f"release both behind the alias live, {WEIGHT:.0%} each"):

@@ -9,19 +9,19 @@ from typing import Annotated
 
 import pyarrow as pa
 import typer
-from botocore.exceptions import ClientError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from infra import aws, stack
-from infra.cli.options import Stage, target
+from infra import stack
+from infra.paths import state_dir
 from infra.stream import catalogue, movielens
 from infra.stream import replay as replaying
 from infra.stream import simulate as simulating
 from infra.stream.batch import Produced
+from infra.stream.catalogue_server import films_path
 from infra.stream.feed import FeedInterrupted
 from marquee.errors import StackError
-from marquee.settings import IngestSettings, KafkaSettings, StackSettings, StorageSettings
+from marquee.settings import IngestSettings, KafkaSettings, StackSettings
 
 _INTERRUPTED = 130
 
@@ -63,7 +63,6 @@ def simulate(
         int, typer.Option(min=1, help="Minutes of film between two watch lines; 1 logs every minute.")
     ] = 30,
     bootstrap_servers: Servers = "",
-    stage: Stage = aws.LOCAL_STAGE,
 ) -> None:
     """Simulate the streaming service: people join, ask, watch and rate, and the log gets every line of it."""
     simulation = simulating.Simulation(
@@ -80,7 +79,7 @@ def simulate(
     )
     kafka = log_of(bootstrap_servers)
     console = Console(stderr=True)
-    save_catalogue(console, stage, simulating.movies_of(simulation))
+    tell_catalogue(console, simulating.movies_of(simulation))
     partitions = StackSettings.from_env().broker_partitions
     with _counting(console, "simulating", simulation.events) as (progress, notice):
         produced = simulating.simulate(
@@ -99,7 +98,6 @@ def replay(
     dirty_share: DirtyShare = 0.0,
     seed: Seed = 0,
     bootstrap_servers: Servers = "",
-    stage: Stage = aws.LOCAL_STAGE,
 ) -> None:
     """Replay MovieLens as the service's log, in its order and with its times."""
     scale = IngestSettings.from_env().rating_scale
@@ -109,7 +107,7 @@ def replay(
         ratings = movielens.read_ratings(path)
         movies = movielens.read_movies(path)
     kafka = log_of(bootstrap_servers)
-    save_catalogue(console, stage, movies)
+    tell_catalogue(console, movies)
     partitions = StackSettings.from_env().broker_partitions
     with _counting(console, "replaying", replaying.event_count(options, ratings)) as (progress, notice):
         produced = replaying.replay(
@@ -138,15 +136,15 @@ def log_of(bootstrap_servers: str) -> KafkaSettings:
     return replace(kafka, bootstrap_servers=servers)
 
 
-def save_catalogue(console: Console, stage: str, movies: pa.Table) -> None:
-    """Add the films to the lake's catalogue, so that answers can have titles; say so when that cannot be."""
-    try:
-        s3 = target(stage).client("s3")
-        catalogue.write(s3, StorageSettings.from_env().bucket, movies)
-    except (StackError, ClientError) as error:
-        if isinstance(error, ClientError) and error.response["Error"]["Code"] != "NoSuchBucket":
-            raise
-        console.print("[yellow]No catalogue written:[/] there is no lake yet; `marquee deploy` makes it.")
+def tell_catalogue(console: Console, movies: pa.Table) -> None:
+    """Have the running stack's catalogue server know the films, for ingest to ask; say so when none runs."""
+    settings = StackSettings.from_env()
+    if stack.load(settings) is not None:
+        catalogue.publish(films_path(state_dir(settings)), movies)
+    else:
+        console.print(
+            "[yellow]No stack runs here:[/] for titles, `marquee catalogue serve` and set CATALOGUE_URL."
+        )
 
 
 @contextmanager

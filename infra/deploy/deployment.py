@@ -8,8 +8,10 @@ from pathlib import Path
 from infra import aws, paths, stack
 from infra.deploy import api, apps, execute, layers, limits, observe, plan, resources
 from infra.deploy.layers import BuiltLayer
+from infra.stream import catalogue_server
 from marquee.errors import SettingError
 from marquee.settings import (
+    CatalogueSettings,
     DatasetSettings,
     IngestSettings,
     KafkaSettings,
@@ -33,6 +35,7 @@ class Settings:
     stack: StackSettings
     train: TrainSettings = field(default_factory=TrainSettings)
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
+    catalogue: CatalogueSettings = field(default_factory=CatalogueSettings)
 
     @classmethod
     def from_env(cls) -> "Settings":
@@ -46,6 +49,7 @@ class Settings:
             StackSettings.from_env(),
             TrainSettings.from_env(),
             DatasetSettings.from_env(),
+            CatalogueSettings.from_env(),
         )
 
 
@@ -108,10 +112,14 @@ def deploy(
 
 
 def template_values(target: aws.Target, settings: Settings) -> dict[str, str]:
-    """What fills the templates: every setting, with the running stack's broker and the commit filled in."""
-    kafka, metrics = settings.kafka, settings.metrics
+    """What fills the templates: every setting, with what the running stack has and the commit filled in."""
+    kafka, metrics, catalogue = settings.kafka, settings.metrics, settings.catalogue
+    running = stack.load(settings.stack) if target.local else None
+    if not catalogue.url and running is not None:
+        catalogue = replace(catalogue, url=running.catalogue_url)
+        if catalogue.requests_per_second == CatalogueSettings().requests_per_second:
+            catalogue = replace(catalogue, requests_per_second=catalogue_server.REQUESTS_PER_SECOND)
     if not kafka.bootstrap_servers:
-        running = stack.load(settings.stack) if target.local else None
         if running is None:
             raise SettingError(
                 "KAFKA_BOOTSTRAP_SERVERS is empty: name the broker (host:port) that ingest drains"
@@ -120,7 +128,7 @@ def template_values(target: aws.Target, settings: Settings) -> dict[str, str]:
     if metrics.code_version == MetricsSettings().code_version:
         metrics = replace(metrics, code_version=apps.git_version())
     storage = replace(settings.storage, region=target.region)
-    functions = (settings.ingest, settings.dataset, settings.train, settings.recommend)
+    functions = (settings.ingest, settings.dataset, catalogue, settings.train, settings.recommend)
     return apps.setting_values(storage, kafka, metrics, *functions)
 
 

@@ -1,24 +1,18 @@
-"""The catalogue of films, ``lake/movies/movies.parquet``."""
+"""The films of a simulated or replayed service, as its catalogue API knows them.
 
-import io
+They stand in a file, as JSON by id, which the stack's catalogue server reads when it changed.
+"""
+
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from botocore.exceptions import ClientError
 
-KEY = "lake/movies/movies.parquet"
-SCHEMA = pa.schema(
-    [
-        pa.field("movie_id", pa.string()),
-        pa.field("title", pa.string()),
-        pa.field("year", pa.int32()),
-        pa.field("genres", pa.list_(pa.string())),
-        pa.field("minutes", pa.int32()),
-    ]
-)
+from marquee.events.movies import MOVIES
+
+SCHEMA = pa.schema([MOVIES.field(name) for name in ("movie_id", "title", "year", "genres", "minutes")])
 
 
 def table(
@@ -35,27 +29,31 @@ def table(
     )
 
 
-def read(s3: Any, bucket: str) -> pa.Table:
-    """The catalogue as it stands; no rows when there is none yet."""
-    try:
-        body = s3.get_object(Bucket=bucket, Key=KEY)["Body"].read()
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchKey":
-            raise
-        return SCHEMA.empty_table()
-    return pq.read_table(io.BytesIO(body)).select(SCHEMA.names).cast(SCHEMA)
+def served(movies: pa.Table) -> dict[str, dict[str, Any]]:
+    """What the API answers, by movie id."""
+    return {
+        row["movie_id"]: {
+            "id": row["movie_id"],
+            "title": row["title"],
+            "year": row["year"],
+            "runtime": row["minutes"],
+            "genres": [{"name": genre} for genre in row["genres"] or ()],
+        }
+        for row in movies.to_pylist()
+    }
 
 
-def write(s3: Any, bucket: str, movies: pa.Table) -> int:
-    """Add ``movies`` (of ``SCHEMA``) to the catalogue and return how many films it holds now.
+def publish(path: Path, movies: pa.Table) -> int:
+    """Add ``movies`` (of ``SCHEMA``) to those of ``path`` and return how many those are now.
 
-    A film that stands there already is replaced. Rows are in the order of their ids, so that the same films
-    give the same bytes.
+    A film that is there already is replaced; the file is replaced whole.
     """
-    known = read(s3, bucket)
-    kept = known.filter(pc.invert(pc.is_in(known["movie_id"], movies["movie_id"].combine_chunks())))
-    merged = pa.concat_tables([kept, movies]).sort_by("movie_id").combine_chunks()
-    sink = io.BytesIO()
-    pq.write_table(merged, sink, compression="zstd")
-    s3.put_object(Bucket=bucket, Key=KEY, Body=sink.getvalue())
-    return int(merged.num_rows)
+    try:
+        films = json.loads(path.read_text())
+    except FileNotFoundError:
+        films = {}
+    films |= served(movies)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(films))
+    partial.replace(path)
+    return len(films)

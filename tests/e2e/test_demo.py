@@ -56,6 +56,10 @@ def test_the_simulated_demo_balances_releases_and_answers_twice_in_a_row(marquee
     assert [model["model_id"] for model in second["models"]] == [
         model["model_id"] for model in first["models"]
     ]
+    items = _ask(f"{second['api_url']}/recommend/1")
+    assert all(item["title"] for item in items), "titles came by the service"
+    known = json.loads(marquee.run("catalogue", "show", "--json"))
+    assert (known["known"] > 0, known["unknown"], known["unseen"]) == (True, 0, 0)
     status = json.loads(marquee.run("status", "--json"))
     assert status["alias"]["versions"].keys() == second["split"].keys()
     assert status["lag"]["total"] == 0

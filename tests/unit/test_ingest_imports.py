@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from infra.paths import ROOT
+
 ABSENT = """
 import sys
 
@@ -22,10 +24,12 @@ from datetime import UTC, datetime
 import pyarrow as pa
 from marquee.aws.kafka import Chunk, TopicReader
 from marquee.aws.ingest import drain
+from marquee.aws.catalogue import fetch
 from marquee.aws.lake import Lake
 from marquee.aws.lake_writer import Committed, LakeWriter
 from marquee.aws.snapshot import freeze
 from marquee.settings import IngestSettings
+from tests.unit.catalogue_fakes import Service, serving
 
 class Bucket:
     name = "films"
@@ -43,15 +47,25 @@ offsets = pa.array(range(3), pa.int64())
 writer.add(Chunk(pa.array(raws, pa.binary()), pa.array([0] * 3, pa.int32()), offsets, {0: 3}))
 writer.flush()
 assert (committed.read, committed.by_kind.total(), committed.by_reason.total()) == (3, 1, 2)
+with serving(service := Service()):
+    service.knows("x")
+    report = fetch(service.settings, lake, "movielog")
+assert (report.fetched, report.left) == (1, 0)
+assert service.asked == [["x"]]
 manifest = freeze(lake, Bucket(), "movielog", 5, datetime.now(UTC))
 assert manifest["offsets"] == {"movielog-0": 3}
+assert manifest["movies"]["files"][0]["rows"] == 1
 assert "numpy" not in sys.modules
 """
 
 
-def test_ingest_writes_and_freezes_with_the_arrow_of_its_layer(tmp_path: Path) -> None:
+def test_ingest_writes_fetches_and_freezes_with_the_arrow_of_its_layer(tmp_path: Path) -> None:
     code = ABSENT + WRITE_AND_FREEZE
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "lake")], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, str(tmp_path / "lake")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr

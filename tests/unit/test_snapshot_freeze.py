@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from marquee.aws.bucket import Bucket
 from marquee.aws.dataset_profile import popularity_key
 from marquee.aws.dataset_store import DatasetStore
 from marquee.aws.lake import Lake
+from marquee.aws.movies_table import MoviesTable
 from marquee.aws.snapshot import freeze
 from marquee.dataset.filters import Filters
 from marquee.errors import DatasetNotFoundError
+from marquee.events.movies import Film, rows_of
 from marquee.settings import DatasetSettings, IngestSettings
 from tests.unit.test_ingest_writer import TOPIC, Log, Reader
 
@@ -137,6 +139,36 @@ def test_other_settings_or_other_events_give_another_id(lake: Lake, s3: Any) -> 
     assert second["dataset_id"] != first
     assert second["quality"]["quarantined"] == {"rating": 1, "shape": 2}
     assert stored(s3, "datasets/latest.json") == {"dataset_id": second["dataset_id"]}
+
+
+def test_what_is_known_of_movies_is_frozen_with_the_events_and_read_by_training(lake: Lake, s3: Any) -> None:
+    Reader(lake, LOG, IngestSettings(rating_scale=5)).read_all()
+    without = frozen(lake, s3)
+    assert "movies" not in without
+    assert DatasetStore(Bucket(s3, "films")).movies(without) == {}
+    alien = Film("Alien", 1979, ("Horror", "Sci-Fi"), 117)
+    MoviesTable(lake).commit(rows_of(["a", "b"], {"a": alien}, NOW), {})
+    manifest = frozen(lake, s3)
+    assert manifest["dataset_id"] != without["dataset_id"]
+    MoviesTable(lake).commit(rows_of(["b"], {"b": alien}, NOW + timedelta(days=1)), {})
+    assert frozen(lake, s3)["dataset_id"] != manifest["dataset_id"]
+    assert manifest["movies"]["delta_version"] == 1
+    (entry,) = manifest["movies"]["files"]
+    path = Path(lake.root) / entry["key"]
+    assert (entry["rows"], entry["bytes"]) == (2, path.stat().st_size)
+    s3.put_object(Bucket="films", Key=entry["key"], Body=path.read_bytes())
+    assert DatasetStore(Bucket(s3, "films")).movies(manifest) == {"a": alien}, "b was not found then"
+    s3.delete_object(Bucket="films", Key=entry["key"])
+    with pytest.raises(DatasetNotFoundError, match=r"lake/movies/.*gone"):
+        DatasetStore(Bucket(s3, "films")).movies(manifest)
+
+
+def test_a_catalogue_without_movies_is_frozen_as_such(lake: Lake, s3: Any) -> None:
+    Reader(lake, LOG, IngestSettings(rating_scale=5)).read_all()
+    MoviesTable(lake)
+    manifest = frozen(lake, s3)
+    assert manifest["movies"] == {"delta_version": 0, "files": []}
+    assert DatasetStore(Bucket(s3, "films")).movies(manifest) == {}
 
 
 def test_quarantine_beyond_what_events_covers_is_not_counted(lake: Lake, s3: Any) -> None:

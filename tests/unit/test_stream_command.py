@@ -1,19 +1,21 @@
 """`marquee simulate` and `marquee replay` as a user meets them."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import boto3
+import psutil
 import pytest
 import typer
-from moto import mock_aws
 from rich.console import Console
 from typer.testing import CliRunner
 
 from infra.cli import app
 from infra.cli import stream as command
+from infra.stack import Stack
 from infra.stream import catalogue
+from infra.stream.catalogue_server import FilmsOfFile, films_path
 from infra.stream.feed import FeedInterrupted
 from marquee.errors import StackError
 
@@ -30,7 +32,7 @@ def no_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_help_names_the_options(name: str) -> None:
     result = RUNNER.invoke(app, [name, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
-    for option in ("--rate", "--seed", "--dirty-share", "--bootstrap-servers", "--stage"):
+    for option in ("--rate", "--seed", "--dirty-share", "--bootstrap-servers"):
         assert option in result.output
 
 
@@ -74,18 +76,16 @@ def test_ctrl_c_says_how_many_events_are_in_the_log(capsys: pytest.CaptureFixtur
     assert "12,345 events are in the log" in capsys.readouterr().err
 
 
-def test_the_catalogue_is_written_where_there_is_a_lake_and_its_absence_is_said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_running_stacks_catalogue_is_told_the_films_and_its_absence_is_said(
+    no_stack: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     films = catalogue.table(["a"], ["A"], [2000], [[]], [90])
-    console = Console()
-    command.save_catalogue(console, "local", films)
-    assert "No catalogue" in capsys.readouterr().out
-    with mock_aws():
-        command.save_catalogue(console, "prod", films)
-        assert "No catalogue" in capsys.readouterr().out
-        s3 = boto3.client("s3", region_name="us-east-1")
-        s3.create_bucket(Bucket="marquee")
-        command.save_catalogue(console, "prod", films)
-        assert capsys.readouterr().out == ""
-        assert catalogue.read(s3, "marquee").num_rows == 1
+    command.tell_catalogue(Console(), films)
+    assert "CATALOGUE_URL" in capsys.readouterr().out
+    assert list(no_stack.iterdir()) == []
+    own = psutil.Process()
+    running = Stack(own.pid, own.create_time(), "http://127.0.0.1:1", "127.0.0.1:1", "embedded")
+    (no_stack / "stack.json").write_text(json.dumps(asdict(running)))
+    command.tell_catalogue(Console(), films)
+    assert capsys.readouterr().out == ""
+    assert FilmsOfFile(films_path(no_stack))()["a"]["title"] == "A"

@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
@@ -21,6 +22,7 @@ from marquee.aws.model_reader import ModelReader, open_model
 from marquee.aws.model_store import ModelStore
 from marquee.aws.train import TrainRequest, train
 from marquee.errors import CorruptObjectError, DatasetNotFoundError, InputError
+from marquee.events.movies import Film, rows_of
 from marquee.factors.manifest import Manifest
 from marquee.settings import MetricsSettings, StorageSettings
 from tests.unit.interactions import rate, table, watch
@@ -54,7 +56,7 @@ def parquet(rows: pa.Table) -> bytes:
 
 @pytest.fixture
 def s3() -> Iterator[Any]:
-    """A bucket with the dataset ``ds-3-0a``, in three files, and a catalogue of one movie."""
+    """A bucket with the dataset ``ds-3-0a``, in three files, and a catalogue that knows one movie of two."""
     with mock_aws():
         client = boto3.client("s3")
         client.create_bucket(Bucket="marquee")
@@ -72,10 +74,13 @@ def s3() -> Iterator[Any]:
             "files": files,
             "rating_scale": 10,
         }
-        put_json(bucket, "datasets/ds-3-0a.json", manifest | {"offsets": {"movielog-0": 9_005}})
+        movie = Film("Du levande", 2007, ("Drama",), 95)
+        payload = parquet(rows_of(["m3", "m4"], {"m3": movie}, datetime(2026, 11, 25, tzinfo=UTC)))
+        bucket.put("lake/movies/part-0.parquet", payload)
+        entry = {"key": "lake/movies/part-0.parquet", "rows": 2, "bytes": len(payload)}
+        manifest |= {"offsets": {"movielog-0": 9_005}, "movies": {"delta_version": 4, "files": [entry]}}
+        put_json(bucket, "datasets/ds-3-0a.json", manifest)
         put_json(bucket, "datasets/latest.json", {"dataset_id": "ds-3-0a"})
-        catalogue = {"movie_id": ["m3"], "title": ["Du levande"], "year": [2007], "genres": [["Drama"]]}
-        bucket.put("lake/movies/movies.parquet", parquet(pa.table(catalogue | {"minutes": [95]})))
         yield client
 
 
@@ -119,6 +124,18 @@ def test_a_trained_model_can_be_served_and_says_where_it_came_from(s3: Any, algo
     watcher = reader.user(model, 1_000_003, wait_seconds=5)
     assert watcher is not None
     assert [model.items.ids[row] for row in watcher.seen] == ["m3"]
+
+
+@pytest.mark.parametrize("movies", [{}, {"movies": None}], ids=["absent", "null"])
+def test_without_a_catalogue_models_have_ids_in_place_of_titles(s3: Any, movies: dict[str, None]) -> None:
+    bucket = Bucket(s3, "marquee")
+    manifest = json.loads(bucket.get("datasets/ds-3-0a.json") or b"")
+    del manifest["movies"]
+    put_json(bucket, "datasets/bare.json", manifest | movies)
+    answer = run(s3, algorithm="svd", hyperparameters=SMALL, dataset_id="bare")
+    items = open_model(bucket, answer["model_id"]).items
+    assert sorted(items.ids) == sorted(f"m{number}" for number in range(MOVIES))
+    assert set(items.titles) == {None}
 
 
 def test_figures_of_the_model_and_of_popularity_stand_in_the_manifest(s3: Any) -> None:

@@ -15,7 +15,8 @@
     ├── IngestError
     │   ├── StaleWriterError  another drain committed these offsets first
     │   ├── OffsetRegressedError  the topic ends before our committed offset: it was re-created
-    │   └── BrokerError       Kafka did not answer within the time allowed
+    │   ├── BrokerError       Kafka did not answer within the time allowed
+    │   └── CatalogueError    the catalogue service did not answer, or not with what can be understood
     └── StackError            the local stack cannot do what was asked
         ├── PortBusyError
         ├── DeployError
@@ -87,6 +88,20 @@ class OffsetRegressedError(IngestError):
 
 class BrokerError(IngestError):
     """Kafka did not answer within the time allowed."""
+
+
+class CatalogueError(IngestError):
+    """The catalogue service did not answer, or not with what can be understood.
+
+    Parameters
+    ----------
+    message : what was asked and what came of it.
+    refused : the service works and refused this question; another one may do better.
+    """
+
+    def __init__(self, message: str, *, refused: bool) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class StackError(MarqueeError):

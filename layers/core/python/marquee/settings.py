@@ -148,6 +148,46 @@ class DatasetSettings(FromEnvironment):
 
 
 @dataclass(frozen=True)
+class CatalogueSettings(FromEnvironment):
+    """The service that knows titles, genres, lengths and years of movies."""
+
+    url: str = setting(
+        "CATALOGUE_URL", "address of the service, to which `/movie/<id>` is added; empty means none", ""
+    )
+    requests_per_second: float = setting(
+        "CATALOGUE_REQUESTS_PER_SECOND",
+        "calls of the service, at most",
+        10.0,
+        minimum=0.01,
+        maximum=1_000,
+    )
+    ids_per_call: int = setting(
+        "CATALOGUE_IDS_PER_CALL", "movies asked for in one call", 200, minimum=1, maximum=200
+    )
+    max_seconds: float = setting(
+        "CATALOGUE_MAX_SECONDS",
+        "a run begins no new call after this many seconds",
+        45.0,
+        minimum=1,
+        maximum=840,
+    )
+    timeout_seconds: float = setting(
+        "CATALOGUE_TIMEOUT_SECONDS",
+        "how long the service may be silent, in seconds",
+        10.0,
+        minimum=0.1,
+        maximum=60,
+    )
+    again_days: float = setting(
+        "CATALOGUE_AGAIN_DAYS",
+        "ask again after so many days for a movie that the service did not know",
+        7.0,
+        minimum=0.01,
+        maximum=3_650,
+    )
+
+
+@dataclass(frozen=True)
 class TrainSettings(FromEnvironment):
     """The scheduled training."""
 

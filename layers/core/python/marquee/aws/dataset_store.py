@@ -1,8 +1,7 @@
 """Reading a frozen dataset from S3: its manifest, its Parquet files, the catalogue."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -13,19 +12,10 @@ from marquee.aws.bucket import Bucket
 from marquee.aws.dataset_profile import DATASETS
 from marquee.dataset.interactions import COLUMNS
 from marquee.errors import CorruptObjectError, DatasetNotFoundError
+from marquee.events.movies import Film
 
-MOVIES_KEY = "lake/movies/movies.parquet"
 _FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Movie:
-    """What the catalogue says; None or empty where it says nothing."""
-
-    title: str | None
-    year: int | None
-    genres: tuple[str, ...]
-    minutes: int | None
+_MOVIE_COLUMNS = ("movie_id", "title", "year", "genres", "minutes", "found")
 
 
 class DatasetStore:
@@ -85,23 +75,28 @@ class DatasetStore:
         """
         return ahead(self._table, manifest["files"])
 
-    def movies(self) -> dict[str, Movie]:
-        """The catalogue by movie id; empty when the lake has none."""
-        payload = self._bucket.get(MOVIES_KEY)
-        if payload is None:
-            return {}
-        rows = _parquet(MOVIES_KEY, payload, ["movie_id", "title", "year", "genres", "minutes"]).to_pylist()
+    def movies(self, manifest: Mapping[str, Any]) -> dict[str, Film]:
+        """What is known of movies, by id; empty when the dataset was frozen without a catalogue.
+
+        Raises
+        ------
+        DatasetNotFoundError, CorruptObjectError : as :meth:`tables` does.
+        """
+        frozen = manifest.get("movies") or {"files": []}
+        tables = ahead(lambda entry: self._table(entry, _MOVIE_COLUMNS), frozen["files"])
         return {
-            row["movie_id"]: Movie(row["title"], row["year"], tuple(row["genres"] or ()), row["minutes"])
-            for row in rows
+            row["movie_id"]: Film(row["title"], row["year"], tuple(row["genres"] or ()), row["minutes"])
+            for table in tables
+            for row in table.to_pylist()
+            if row["found"]
         }
 
-    def _table(self, entry: Mapping[str, Any]) -> pa.Table:
+    def _table(self, entry: Mapping[str, Any], columns: Sequence[str] = COLUMNS) -> pa.Table:
         key = entry["key"]
         payload = self._bucket.get(key)
         if payload is None:
             raise DatasetNotFoundError(f"the dataset names s3://{self._bucket.name}/{key}, which is gone")
-        table = _parquet(key, payload, list(COLUMNS))
+        table = _parquet(key, payload, list(columns))
         if table.num_rows != entry["rows"]:
             raise CorruptObjectError(f"{key} has {table.num_rows} rows, the dataset says {entry['rows']}")
         return table

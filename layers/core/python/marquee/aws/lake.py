@@ -86,6 +86,10 @@ class Lake:
         except (DeltaError, OSError) as error:
             raise StorageError(f"{uri} cannot be opened: {_reason(error)}") from error
 
+    def load_or_create(self, key: str, schema: pa.Schema) -> DeltaTable:
+        """A table without partition column as it stands now, created if there is none."""
+        return _open(self, key, schema, None)
+
 
 class LakeTable:
     """A Delta table whose commits carry how far each Kafka partition has been read.
@@ -175,7 +179,7 @@ class LakeTable:
         )
 
 
-def _open(lake: Lake, key: str, schema: pa.Schema, partition_by: str) -> DeltaTable:
+def _open(lake: Lake, key: str, schema: pa.Schema, partition_by: str | None) -> DeltaTable:
     """The table, created if there is none."""
     table = lake.load(key)
     if table is None:
@@ -199,7 +203,7 @@ def _history(table: DeltaTable, limit: int) -> list[dict[str, Any]]:
         raise StorageError(f"{table.table_uri}: its log cannot be read: {_reason(error)}") from error
 
 
-def _create(lake: Lake, key: str, schema: pa.Schema, partition_by: str) -> None:
+def _create(lake: Lake, key: str, schema: pa.Schema, partition_by: str | None) -> None:
     uri = f"{lake.root}/{key}"
     statistics = ",".join(name for name in _STATISTICS if name in schema.names)
     try:
@@ -207,7 +211,7 @@ def _create(lake: Lake, key: str, schema: pa.Schema, partition_by: str) -> None:
             uri,
             schema,
             mode="error",
-            partition_by=[partition_by],
+            partition_by=[partition_by] if partition_by else None,
             configuration={
                 "delta.checkpointInterval": _CHECKPOINT_COMMITS,
                 "delta.dataSkippingStatsColumns": statistics,

@@ -7,10 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from marquee.aws.lake import QUARANTINE, QUARANTINE_KEY, Lake
+from marquee.aws.sql import query
 from marquee.errors import StorageError
 
 
@@ -68,15 +69,7 @@ class Quarantine:
         return [Refused(row["reason"], values[key], *key) for row, key in zip(chosen, keys, strict=True)]
 
     def _query(self, sql: str) -> list[dict[str, Any]]:
-        return [] if self._table is None else query(self._table, sql).to_pylist()
-
-
-def query(table: DeltaTable, sql: str) -> pa.Table:
-    """What ``sql`` finds in ``table``, which it calls ``rows``; StorageError when it cannot be read."""
-    try:
-        return pa.table(QueryBuilder().register("rows", table).execute(sql))
-    except (DeltaError, OSError) as error:
-        raise StorageError(f"{table.table_uri} could not be read: {error}") from error
+        return [] if self._table is None else query(sql, rows=self._table).to_pylist()
 
 
 def batches(table: DeltaTable, longest: int, rows: int, raw_bytes: int) -> Iterator[pa.Table]:

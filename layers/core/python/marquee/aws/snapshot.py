@@ -17,7 +17,9 @@ from deltalake import DeltaTable
 from marquee.aws.bucket import Bucket
 from marquee.aws.dataset_profile import DATASETS, write_popularity
 from marquee.aws.lake import EVENTS_KEY, MOVIES_KEY, QUARANTINE_KEY, Lake
-from marquee.aws.snapshot_figures import profile, query, watching_fit
+from marquee.aws.movies_table import frozen as frozen_movies
+from marquee.aws.snapshot_figures import profile, watching_fit
+from marquee.aws.sql import query
 from marquee.errors import DatasetNotFoundError
 from marquee.events.schema import KINDS
 from marquee.settings import DatasetSettings
@@ -67,7 +69,10 @@ def freeze(
         "min_user_interactions": chosen.min_user_interactions,
         "min_movie_interactions": chosen.min_movie_interactions,
     }
-    identity = {"rating_scale": rating_scale, "filters": filters}
+    movies = lake.load(MOVIES_KEY)
+    catalogue = frozen_movies(movies)
+    named = {"movies": catalogue} if catalogue else {}
+    identity = {"rating_scale": rating_scale, "filters": filters, **named}
     dataset_id = _dataset_id(events.version(), files, offsets, identity)
     key = f"{DATASETS}/{dataset_id}.json"
     payload = bucket.get(key)
@@ -92,8 +97,9 @@ def freeze(
             "quality": _quality(quarantine, offsets, sum(counts["kinds"].values())),
             "rating_scale": rating_scale,
             "filters": filters,
-            "implicit": watching_fit(events, lake.load(MOVIES_KEY), sum(counts["kinds"].values())),
+            "implicit": watching_fit(events, movies, sum(counts["kinds"].values())),
             "profile": told,
+            **named,
         }
         payload = json.dumps(manifest, indent=1).encode()
         bucket.put(key, payload)
@@ -129,7 +135,7 @@ def _dataset_id(
 def _counts(events: DeltaTable) -> dict[str, Any]:
     by_kind = ", ".join(f"count(*) FILTER (WHERE kind = '{kind}') AS {kind}" for kind in KINDS)
     counted = f"{by_kind}, count(DISTINCT user_id) AS users, count(DISTINCT movie_id) AS movies"
-    row = query(f"SELECT {counted} FROM rows", rows=events)[0]
+    row = query(f"SELECT {counted} FROM rows", rows=events).to_pylist()[0]
     kinds = {kind: row[kind] for kind in KINDS}
     return {"kinds": kinds, "users": row["users"], "movies": row["movies"]}
 
@@ -145,7 +151,7 @@ def _quality(quarantine: DeltaTable | None, offsets: Mapping[str, int], stored: 
             f"SELECT reason, count(*) AS n FROM rows WHERE {covered or 'FALSE'} GROUP BY 1 ORDER BY 1",
             rows=quarantine,
         )
-        by_reason = {row["reason"]: row["n"] for row in found}
+        by_reason = {row["reason"]: row["n"] for row in found.to_pylist()}
     refused = sum(by_reason.values())
     return {"quarantined": by_reason, "reject_share": refused / (refused + stored)}
 

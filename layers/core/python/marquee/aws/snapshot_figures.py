@@ -6,16 +6,14 @@ the users where there are many events, so that the pairs of a very large table n
 
 from typing import Any
 
-import pyarrow as pa
-from deltalake import DeltaTable, QueryBuilder
-from deltalake.exceptions import DeltaError
+from deltalake import DeltaTable
 
+from marquee.aws.sql import query
 from marquee.dataset.drift import activity_classes
-from marquee.errors import StorageError
 from marquee.events.watching import WHOLE, Fit, fit_thresholds
 
 _SAMPLED_EVENTS = 2_000_000
-"""Thresholds are learnt from about as many events: if each is a pair of its own, they take about a gigabyte."""
+"""Thresholds are learnt from about as many events; if each is a pair of its own, they take a gigabyte."""
 
 _PAIRS = """
     SELECT user_id, movie_id, count(minute) AS reports, min(minute) AS first, max(minute) AS last,
@@ -43,25 +41,6 @@ _CELLS = f"""
 """
 
 
-def query(sql: str, **tables: DeltaTable | None) -> list[dict[str, Any]]:
-    """Rows of ``sql``, in which the tables have the names given.
-
-    Raises
-    ------
-    StorageError : a table could not be read.
-    """
-    builder = QueryBuilder()
-    present = {name: table for name, table in tables.items() if table is not None}
-    for name, table in present.items():
-        builder = builder.register(name, table)
-    try:
-        answer: list[dict[str, Any]] = pa.table(builder.execute(sql)).to_pylist()
-    except (DeltaError, OSError) as error:
-        uris = ", ".join(table.table_uri for table in present.values())
-        raise StorageError(f"{uris} could not be read: {error}") from error
-    return answer
-
-
 def watching_fit(
     events: DeltaTable, movies: DeltaTable | None, rows: int, sampled_events: int = _SAMPLED_EVENTS
 ) -> dict[str, Any]:
@@ -73,12 +52,13 @@ def watching_fit(
     rows : how many events there are; of more than ``sampled_events``, every n-th user's are taken.
     """
     one_in = max(1, round(rows / sampled_events))
-    step = query(_STEP.format(one_in=one_in), rows=events)[0]["step"]
+    step = query(_STEP.format(one_in=one_in), rows=events)["step"][0].as_py()
     minutes_per_report = max(1, round(step or 1))
     lengths = _LENGTHS[movies is not None]
     asked = _CELLS.format(one_in=one_in, step=minutes_per_report, lengths=lengths)
-    found = query(asked, rows=events, movies=movies)
-    cells = {(row["rating"], row["share"]): row["pairs"] for row in found}
+    tables = {"rows": events} | ({"movies": movies} if movies is not None else {})
+    found = query(asked, **tables)
+    cells = {(row["rating"], row["share"]): row["pairs"] for row in found.to_pylist()}
     fit: Fit = fit_thresholds(cells, minutes_per_report)
     return {**fit.as_dict(), "users_one_in": one_in}
 
@@ -100,7 +80,7 @@ def profile(events: DeltaTable) -> tuple[dict[str, dict[str, int]], dict[str, in
     )
     movies = query(f"SELECT movie_id, count(*) AS n {met} GROUP BY 1 ORDER BY 1", rows=events)
     told = {
-        "ratings": {str(row["rating"]): row["n"] for row in ratings},
-        "activity": activity_classes({row["events"]: row["n"] for row in users}),
+        "ratings": {str(row["rating"]): row["n"] for row in ratings.to_pylist()},
+        "activity": activity_classes({row["events"]: row["n"] for row in users.to_pylist()}),
     }
-    return told, {row["movie_id"]: row["n"] for row in movies}
+    return told, {row["movie_id"]: row["n"] for row in movies.to_pylist()}

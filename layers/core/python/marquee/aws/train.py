@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from marquee.aws.bucket import Bucket
-from marquee.aws.dataset_store import DatasetStore, Movie
+from marquee.aws.dataset_store import DatasetStore
 from marquee.aws.emf import emit
 from marquee.aws.model_store import ModelStore
 from marquee.dataset.filters import Filters, filtered
 from marquee.dataset.interactions import Interactions, interactions_of
 from marquee.errors import InputError
+from marquee.events.movies import Film
 from marquee.events.watching import Watching
 from marquee.factors import layout
 from marquee.factors.cold_start import cold_start_rows
@@ -78,7 +79,7 @@ def train(
     datasets = DatasetStore(bucket)
     dataset_id = request.dataset_id or datasets.latest_id()
     dataset = datasets.read_manifest(dataset_id)
-    movies = datasets.movies()
+    movies = datasets.movies(dataset)
     minutes = {movie_id: movie.minutes for movie_id, movie in movies.items() if movie.minutes}
     met = interactions_of(
         datasets.tables(dataset), int(dataset["rating_scale"]), minutes, Watching.of(dataset)
@@ -122,7 +123,7 @@ def train(
 
 
 def _files(
-    factors: Factors, interactions: Interactions, movies: Mapping[str, Movie], shards: int
+    factors: Factors, interactions: Interactions, movies: Mapping[str, Film], shards: int
 ) -> Iterator[tuple[str, bytes]]:
     """Every file of the model but the manifest."""
     yield layout.ITEM_FACTORS, layout.encode_array(factors.item_factors)
@@ -132,8 +133,8 @@ def _files(
         yield layout.shard_key(shard), layout.encode_shard(users)
 
 
-def _items(interactions: Interactions, movies: Mapping[str, Movie]) -> layout.Items:
-    unknown = Movie(None, None, (), None)
+def _items(interactions: Interactions, movies: Mapping[str, Film]) -> layout.Items:
+    unknown = Film(None, None, (), None)
     known = [movies.get(movie_id, unknown) for movie_id in interactions.item_ids]
     return layout.Items(
         ids=interactions.item_ids,

@@ -70,6 +70,8 @@ def settings_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     ):
         if more := {key: value for key, value in manifest[name].items() if key not in known}:
             settings[name] = more
+    if settings.get("movies"):
+        settings["movies"] = {"delta_version": settings["movies"]["delta_version"]}
     return _flatten(settings)
 
 
