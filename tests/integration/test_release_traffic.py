@@ -21,6 +21,8 @@ from infra.deploy import chalice_run, deployment, resources
 from infra.deploy.deployment import Deployment, Settings
 from infra.release.execute import Releaser
 from infra.release.state import ReleaseStatus, release_status
+from infra.release.variants import function_name
+from marquee.aws.drift import live_model_id
 from marquee.errors import ReleaseError
 from marquee.settings import IngestSettings, MetricsSettings, RecommendSettings
 from tests.integration.conftest import RunningStack
@@ -176,6 +178,14 @@ def test_both_models_of_a_split_answer_in_proportion_and_a_shift_ends_it(release
     assert models(url, 10) == {"nmf-b": 10}
     released.releaser.rollback()
     assert models(url, 10) == {"svd-a": 10}
+
+
+def test_drift_is_told_against_the_model_that_is_live_and_not_a_candidate(released: Tiny) -> None:
+    functions, name = released.stack.target.client("lambda"), function_name(STAGE)
+    released.releaser.release("nmf-b", 0.5)
+    assert live_model_id(functions, name) == "svd-a"
+    released.releaser.shift(1)
+    assert live_model_id(functions, name) == "nmf-b"
 
 
 def test_a_rolled_back_candidate_gets_no_more_requests(released: Tiny) -> None:
