@@ -1,4 +1,4 @@
-"""Commits of many writers to one table: those of other partitions, deletes and compactions refuse none of them."""
+"""Commits of many writers to one table: none of other partitions, no delete and no compaction refuses one."""
 
 from collections import Counter
 from collections.abc import Callable
