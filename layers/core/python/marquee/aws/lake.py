@@ -136,7 +136,7 @@ class LakeTable:
         Raises
         ------
         StaleWriterError : another writer moved one of these partitions; nothing was added.
-        StorageError : S3 refused, or did not answer through all retries, or the table was rewritten each time.
+        StorageError : S3 refused, or gave no answer through all retries, or the table was rewritten each time.
             When S3 did not answer the question either whether the commit stands, that is unknown; the next
             load tells.
         """
