@@ -136,9 +136,9 @@ class LakeTable:
         Raises
         ------
         StaleWriterError : another writer moved one of these partitions; nothing was added.
-        StorageError : S3 refused, or gave no answer through all retries, or the table was rewritten each time.
-            When S3 did not answer the question either whether the commit stands, that is unknown; the next
-            load tells.
+        StorageError : S3 refused, or did not answer through all retries, or the table was rewritten every
+            time. When S3 did not answer the question either whether the commit stands, that is unknown; the
+            next load tells.
         """
         commit_id = uuid.uuid4().hex
         for attempt in range(_ATTEMPTS):
