@@ -125,8 +125,8 @@ class LakeTable:
     def append(self, rows: pa.Table, moves: Mapping[int, tuple[int | None, int]]) -> None:
         """Commit ``rows`` and offsets together; rows may be none.
 
-        Commits of other partitions are passed by. A table that was rewritten meanwhile (rows deleted, or moved
-        by a merge) is loaded again and the rows are written anew, a few times, unless our partitions moved.
+        Commits of other partitions are passed by. A table that was rewritten meanwhile (by a delete, a merge
+        or a migration) is loaded again and the rows are written anew, unless our partitions moved.
 
         Parameters
         ----------
