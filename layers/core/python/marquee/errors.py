@@ -15,7 +15,8 @@
     ├── IngestError
     │   ├── StaleWriterError  another drain committed these offsets first
     │   ├── OffsetRegressedError  the topic ends before our committed offset: it was re-created
-    │   └── BrokerError       Kafka did not answer within the time allowed
+    │   ├── BrokerError       Kafka did not answer within the time allowed
+    │   └── WorkerError       a worker of a drain failed, or could not be invoked
     └── StackError            the local stack cannot do what was asked
         ├── PortBusyError
         ├── DeployError
@@ -87,6 +88,10 @@ class OffsetRegressedError(IngestError):
 
 class BrokerError(IngestError):
     """Kafka did not answer within the time allowed."""
+
+
+class WorkerError(IngestError):
+    """A worker of a drain failed, or could not be invoked; the partitions of others are drained."""
 
 
 class StackError(MarqueeError):

@@ -30,7 +30,7 @@ QUARANTINE = REJECTS.append(pa.field("ingested_at", pa.timestamp("us", "UTC"))).
 )
 _OVERTAKEN = "Concurrent transaction failed"
 _REWRITTEN = ("a concurrent transaction", "Metadata changed", "Protocol changed")
-"""How Delta Lake words that a commit since ours was loaded may not be passed by: a delete, a merge, a migration."""
+"""How Delta Lake words that a commit may not be passed by: a delete, a merge, a migration."""
 _ATTEMPTS = 10
 _PAUSE_SECONDS = 0.2
 _COMMIT_RETRIES = 200
