@@ -209,7 +209,7 @@ def make(running_stack: RunningStack, apache_kafka: KafkaSettings, proxy: FaultP
 
 
 def undergo(make: Make, partitions: int, workers: Sequence[int], events: int, deaths: Sequence[str]) -> Trial:
-    """Produce ``events`` in slices, a death after each, of drains with so many workers by turns; then look."""
+    """Produce ``events`` in slices; after each, drains with so many workers by turns die; then look."""
     trial = make(partitions, max(workers), -(-events // len(deaths) // partitions) * partitions)
     stage, chance = trial.stage, trial.chance
     trial.grow()
