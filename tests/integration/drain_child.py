@@ -4,8 +4,8 @@
 "passes"?, "signal"?, "worker"?}'``: at the n-th passing of ``point`` it sends itself ``signal``; ``point``
 ``compact`` compacts the events instead of draining. Its workers are processes of this module, given what
 stands under ``worker`` as well; as in Lambda they outlive it. The last line is the report as JSON, with
-``peak_bytes``, the highest resident memory. When a worker failed, it exits with ``WORKER_FAILED``, and the last
-line is why.
+``peak_bytes``, the highest resident memory; when a worker failed, the exit code is ``WORKER_FAILED``, and the
+last line is why.
 """
 
 import json

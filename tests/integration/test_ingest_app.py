@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from infra import aws, pipeline
-from infra.deploy import chalice_run
+from infra.deploy import chalice_run, standing
+from infra.deploy.deployment import Settings
 from infra.paths import FUNCTIONS, ROOT
 from marquee.aws.bucket import Bucket
 from marquee.aws.dataset_store import DatasetStore
 from marquee.aws.lake import Lake
 from marquee.errors import InputError, StackError
-from marquee.settings import IngestSettings
+from marquee.settings import IngestSettings, MetricsSettings, RecommendSettings
 from tests.integration.conftest import RunningStack
 from tests.integration.ingest_support import (
     Stage,
@@ -92,8 +93,12 @@ def test_a_drain_answers_a_bare_invoke_and_a_scheduled_event(
     assert app.drain(SCHEDULED, None)["read"] == 0
 
 
-def test_a_drain_that_is_invoked_for_partitions_reads_no_others(app: ModuleType) -> None:
+def test_a_drain_that_is_invoked_for_partitions_reads_no_others(
+    app: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
     report = app.drain({"partitions": [1, 3]}, None)
+    emitted = set(metrics_of(capsys.readouterr().out))
+    assert emitted == {"EventsStored", "EventsQuarantined", "OffsetsLost"}, "the rest is said of the whole"
     assert (report["read"], report["lag_by_partition"]) == (250, {"1": 0, "3": 0})
     with pytest.raises(InputError, match=r"partitions=\[4\] .* from 0 to 3"):
         app.drain({"partitions": [0, 4]}, None)
@@ -106,18 +111,17 @@ def test_a_drain_that_is_invoked_for_partitions_reads_no_others(app: ModuleType)
 def shared(running_stack: RunningStack, bucket: Bucket, tmp_path: Path) -> Iterator[Stage]:
     """A topic whose drain is deployed as chalice deploys it, with two workers."""
     stage = make_stage(running_stack.kafka, running_stack.storage, IngestSettings(workers=2))
-    folder = tmp_path / "ingest"
-    shutil.copytree(Path(running_stack.settings.functions_dir) / "ingest", folder)
-    path = folder / ".chalice" / "config.json"
-    config = json.loads(path.read_text())
-    config["stages"][aws.LOCAL_STAGE]["environment_variables"] |= {
-        "KAFKA_TOPIC": stage.kafka.topic,
-        "KAFKA_GROUP": stage.kafka.group,
-        "MARQUEE_BUCKET": bucket.name,
-        "INGEST_WORKERS": "2",
-    }
-    path.write_text(json.dumps(config))
-    chalice_run.deploy(folder, aws.LOCAL_STAGE, running_stack.target)
+    shutil.copytree(running_stack.settings.functions_dir, tmp_path / "functions")
+    settings = Settings(
+        replace(running_stack.storage, bucket=bucket.name),
+        stage.kafka,
+        stage.settings,
+        RecommendSettings(),
+        MetricsSettings(code_version="test"),
+        replace(running_stack.settings, functions_dir=str(tmp_path / "functions")),
+    )
+    standing.stand(aws.LOCAL_STAGE, running_stack.target, settings)
+    chalice_run.deploy(tmp_path / "functions" / "ingest", aws.LOCAL_STAGE, running_stack.target)
     yield replace(stage, lake=Lake.of(replace(running_stack.storage, bucket=bucket.name)))
     rules, functions = running_stack.target.client("events"), running_stack.target.client("lambda")
     for rule in rules.list_rules(NamePrefix="marquee-ingest-local")["Rules"]:

@@ -12,6 +12,8 @@ from botocore.exceptions import ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.deploy.resources import function_names
+from infra.paths import FUNCTIONS
 from marquee.aws.drain_report import DrainReport
 from marquee.aws.ingest_workers import drain_together, invoking, partitions_of, share_out
 from marquee.errors import BrokerError, InputError, WorkerError
@@ -219,6 +221,15 @@ def test_an_invoke_that_fails_says_why_and_is_not_made_again(client: FakeLambda,
     with pytest.raises(WorkerError, match=reason):
         invoking(lambda: client, "drain")([0])
     assert len(client.asked) == 1
+
+
+@pytest.mark.parametrize("stage", ["local", "prod"])
+def test_the_policy_lets_the_drain_invoke_itself_and_nothing_else(stage: str) -> None:
+    policy = json.loads((FUNCTIONS / "ingest" / ".chalice" / f"policy-{stage}.json").read_text())
+    [allowed] = [one for one in policy["Statement"] if any("lambda:" in action for action in one["Action"])]
+    assert allowed["Action"] == ["lambda:InvokeFunction"]
+    [name] = [name for name in function_names("ingest", "${STAGE}") if name.endswith("drain")]
+    assert allowed["Resource"] == [f"arn:aws:lambda:*:*:function:{name}"]
 
 
 def test_outside_lambda_there_is_nobody_to_invoke() -> None:
