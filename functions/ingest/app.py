@@ -12,7 +12,9 @@ from chalice.app import LambdaFunctionEvent
 from marquee.aws import catalogue as movies
 from marquee.aws import ingest
 from marquee.aws.bucket import Bucket
+from marquee.aws.drain_metrics import DrainMetrics
 from marquee.aws.drift import drift_from_live, emit_snapshot_metrics, live_model_id
+from marquee.aws.ingest_workers import CLIENT, invoking, run
 from marquee.aws.kafka_security import connection
 from marquee.aws.lake import Lake
 from marquee.aws.snapshot import freeze
@@ -29,12 +31,14 @@ app = Chalice(app_name="marquee-ingest")
 
 
 @app.schedule(Rate(1, unit=Rate.MINUTES), name="drain")
-def drain(event: Any) -> dict[str, Any]:  # noqa: ARG001  a scheduled event says nothing we need
-    """Move what the topic holds into the event tables; the drain's report."""
-    publish = partial(ingest.emit_metrics, MetricsSettings.from_env().namespace)
+def drain(event: LambdaFunctionEvent) -> dict[str, Any]:
+    """Move what the topic, or those ``partitions`` of it, hold into the event tables; the drain's report."""
+    metrics = DrainMetrics(MetricsSettings.from_env().namespace)
     lake, kafka = Lake.of(StorageSettings.from_env()), KafkaSettings.from_env()
+    settings = IngestSettings.from_env()
+    invoke = invoking(partial(boto3.client, "lambda", config=CLIENT), settings.function_name)
     trusted = connection(kafka, boto3.client)
-    report = ingest.drain(kafka, IngestSettings.from_env(), lake, connection=trusted, publish=publish)
+    report = run(event.to_dict(), kafka, settings, lake, invoke=invoke, metrics=metrics, connection=trusted)
     return report.as_dict()
 
 

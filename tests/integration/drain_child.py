@@ -1,21 +1,54 @@
 """A drain in a process of its own, which says on stdout what it passes and may kill or stop itself.
 
-``python -m tests.integration.drain_child '{"root", "options", "kafka", "ingest", "point"?, "passes"?,
-"signal"?}'``: at the n-th passing of ``point`` it sends itself ``signal``; ``point`` ``compact`` compacts the
-events instead of draining. The last line is the report as JSON, with
-``peak_bytes``, the highest resident memory.
+``python -m tests.integration.drain_child '{"root", "options", "kafka", "ingest", "event"?, "point"?,
+"passes"?, "signal"?, "worker"?}'``: at the n-th passing of ``point`` it sends itself ``signal``; ``point``
+``compact`` compacts the events instead of draining. Its workers are processes of this module, given what
+stands under ``worker`` as well; as in Lambda they outlive it. The last line is the report as JSON, with
+``peak_bytes``, the highest resident memory; when a worker failed, the exit code is ``WORKER_FAILED``, and the
+last line is why.
 """
 
 import json
 import os
 import signal
+import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from marquee.aws.ingest import drain
+from marquee.aws.drain_report import DrainReport
+from marquee.aws.ingest_workers import run
 from marquee.aws.lake import EVENTS_KEY, Lake
+from marquee.errors import WorkerError
 from marquee.settings import IngestSettings, KafkaSettings
+
+WORKER_FAILED = 3
+
+
+class Silent:
+    """Metrics that nobody looks at."""
+
+    def share(self, report: DrainReport) -> None:
+        """Nothing."""
+
+    def whole(self, report: DrainReport) -> None:
+        """Nothing."""
+
+
+def worker(given: dict[str, Any], partitions: Sequence[int]) -> dict[str, Any]:
+    """The report of a process that drains ``partitions``."""
+    own = {key: given[key] for key in ("root", "options", "kafka", "ingest")}
+    whole = {**own, **given.get("worker", {}), "event": {"partitions": list(partitions)}}
+    with tempfile.TemporaryFile("w+") as out:  # no pipe: who writes into one dies with its reader
+        argv = [sys.executable, "-m", "tests.integration.drain_child", json.dumps(whole)]
+        code = subprocess.call(argv, stdout=out)
+        out.seek(0)
+        lines = out.read().splitlines()
+    if code:
+        raise WorkerError(f"exit code {code}")
+    return dict(json.loads(lines[-1]))
 
 
 def main(given: dict[str, Any]) -> None:
@@ -36,10 +69,21 @@ def main(given: dict[str, Any]) -> None:
             if left == 0:
                 os.kill(os.getpid(), signal.Signals[given.get("signal", "SIGKILL")])
 
-    kafka, settings = KafkaSettings(**given["kafka"]), IngestSettings(**given["ingest"])
-    report = drain(kafka, settings, lake, checkpoint=checkpoint).as_dict()
+    try:
+        report = run(
+            given.get("event", {}),
+            KafkaSettings(**given["kafka"]),
+            IngestSettings(**given["ingest"]),
+            lake,
+            invoke=lambda partitions: worker(given, partitions),
+            metrics=Silent(),
+            checkpoint=checkpoint,
+        )
+    except WorkerError as error:
+        print(error)
+        sys.exit(WORKER_FAILED)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(json.dumps({**report, "peak_bytes": int(status["VmHWM"].split()[0]) * 1024}))
+    print(json.dumps({**report.as_dict(), "peak_bytes": int(status["VmHWM"].split()[0]) * 1024}))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from confluent_kafka import Producer
 from infra.aws import Target
 from infra.kafka import admin
 from infra.paths import ROOT
-from marquee.aws.ingest import DrainReport, drain
+from marquee.aws.drain_report import DrainReport
+from marquee.aws.ingest import drain
 from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, Lake
 from marquee.settings import IngestSettings, KafkaSettings, StorageSettings
 
@@ -127,7 +128,7 @@ def ends_of(kafka: KafkaSettings) -> dict[int, int]:
 
 
 def start_child(stage: Stage, **given: object) -> subprocess.Popen[str]:
-    """:mod:`tests.integration.drain_child` with ``stage`` and ``given``."""
+    """:mod:`tests.integration.drain_child` with ``stage`` and ``given``, and its workers, as a group."""
     whole = {
         "root": stage.lake.root,
         "options": dict(stage.lake.storage_options),
@@ -136,4 +137,4 @@ def start_child(stage: Stage, **given: object) -> subprocess.Popen[str]:
         **given,
     }
     argv = [sys.executable, "-m", "tests.integration.drain_child", json.dumps(whole)]
-    return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True, process_group=0)

@@ -2,23 +2,39 @@
 
 import importlib.util
 import json
+import shutil
 import threading
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from infra import aws, pipeline
+from infra.deploy import chalice_run, standing
+from infra.deploy.deployment import Settings
 from infra.paths import FUNCTIONS, ROOT, state_dir
 from infra.stream import catalogue
 from infra.stream.catalogue_server import films_path
 from marquee.aws.bucket import Bucket
 from marquee.aws.dataset_store import DatasetStore
+from marquee.aws.lake import Lake
+from marquee.errors import InputError, StackError
 from marquee.events.movies import Film
-from marquee.settings import IngestSettings
+from marquee.settings import IngestSettings, MetricsSettings, RecommendSettings
 from tests.integration.conftest import RunningStack
-from tests.integration.ingest_support import make_stage, messages, produce
+from tests.integration.ingest_support import (
+    Stage,
+    assert_each_stands_once,
+    ends_of,
+    make_stage,
+    messages,
+    produce,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -58,7 +74,15 @@ def app(running_stack: RunningStack, bucket: Bucket, monkeypatch: pytest.MonkeyP
 
 
 def metrics_of(printed: str) -> dict[str, Any]:
-    return dict(json.loads(next(line for line in printed.splitlines() if '"_aws"' in line)))
+    """The metrics whose one dimension is the service."""
+    documents = [json.loads(line) for line in printed.splitlines() if '"_aws"' in line]
+    return {
+        metric["Name"]: document[metric["Name"]]
+        for document in documents
+        for directive in document["_aws"]["CloudWatchMetrics"]
+        for metric in directive["Metrics"]
+        if directive["Dimensions"] == [["Service"]]
+    }
 
 
 def test_a_drain_answers_a_bare_invoke_and_a_scheduled_event(
@@ -70,6 +94,7 @@ def test_a_drain_answers_a_bare_invoke_and_a_scheduled_event(
     printed = metrics_of(capsys.readouterr().out)
     assert (printed["EventsStored"], printed["Lag"]) == (report["stored"], 0)
     assert printed["EventsQuarantined"] == report["quarantined"]
+    assert printed["LatenessMax"] == report["lateness"]["max"]
     assert app.drain(SCHEDULED, None)["read"] == 0
 
 
@@ -107,6 +132,59 @@ def test_titles_come_from_the_stacks_service_and_stand_in_the_next_dataset(
     assert sum(entry["rows"] for entry in manifest["movies"]["files"]) == 2
     assert app.catalogue({}, None)["calls"] == 0
     assert app.catalogue({"again": True}, None)["again"] == 1
+
+
+def test_a_drain_that_is_invoked_for_partitions_reads_no_others(
+    app: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = app.drain({"partitions": [1, 3]}, None)
+    emitted = set(metrics_of(capsys.readouterr().out))
+    assert emitted == {"EventsStored", "EventsQuarantined", "OffsetsLost"}, "the rest is said of the whole"
+    assert (report["read"], report["lag_by_partition"]) == (250, {"1": 0, "3": 0})
+    with pytest.raises(InputError, match=r"partitions=\[4\] .* from 0 to 3"):
+        app.drain({"partitions": [0, 4]}, None)
+    with pytest.raises(InputError, match="partitions=3 is not accepted"):
+        app.drain({"partitions": 3}, None)
+    assert app.drain({}, None)["read"] == 250
+
+
+@pytest.fixture
+def shared(running_stack: RunningStack, bucket: Bucket, tmp_path: Path) -> Iterator[Stage]:
+    """A topic whose drain is deployed as chalice deploys it, with two workers."""
+    stage = make_stage(running_stack.kafka, running_stack.storage, IngestSettings(workers=2))
+    shutil.copytree(running_stack.settings.functions_dir, tmp_path / "functions")
+    settings = Settings(
+        replace(running_stack.storage, bucket=bucket.name),
+        stage.kafka,
+        stage.settings,
+        RecommendSettings(),
+        MetricsSettings(code_version="test"),
+        replace(running_stack.settings, functions_dir=str(tmp_path / "functions")),
+    )
+    standing.stand(aws.LOCAL_STAGE, running_stack.target, settings)
+    chalice_run.deploy(tmp_path / "functions" / "ingest", aws.LOCAL_STAGE, running_stack.target)
+    yield replace(stage, lake=Lake.of(replace(running_stack.storage, bucket=bucket.name)))
+    rules, functions = running_stack.target.client("events"), running_stack.target.client("lambda")
+    for rule in rules.list_rules(NamePrefix="marquee-ingest-local")["Rules"]:
+        targets = rules.list_targets_by_rule(Rule=rule["Name"])["Targets"]
+        rules.remove_targets(Rule=rule["Name"], Ids=[target["Id"] for target in targets])
+        rules.delete_rule(Name=rule["Name"])
+    for name in ("drain", "snapshot"):
+        functions.delete_function(FunctionName=f"marquee-ingest-{aws.LOCAL_STAGE}-{name}")
+
+
+def test_a_deployed_drain_invokes_itself_for_a_second_worker(
+    shared: Stage, running_stack: RunningStack
+) -> None:
+    produce(shared.kafka, messages(2_000))
+    client = running_stack.target.client("lambda")
+    report = pipeline.drain(client, aws.LOCAL_STAGE)
+    assert (report["workers"], report["read"], report["lag"]) == (2, 2_000, 0)
+    assert report["lag_by_partition"] == {"0": 0, "1": 0, "2": 0, "3": 0}
+    assert_each_stands_once(shared.lake, ends_of(shared.kafka))
+    assert pipeline.drain(client, aws.LOCAL_STAGE)["workers"] == 1  # nothing to share out
+    with pytest.raises(StackError, match="InputError: partitions=\\[9\\]"):
+        aws.invoke(client, f"marquee-ingest-{aws.LOCAL_STAGE}-drain", {"partitions": [9]})
 
 
 def test_a_snapshot_names_what_training_then_reads(app: ModuleType, bucket: Bucket) -> None:

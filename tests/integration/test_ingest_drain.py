@@ -1,5 +1,6 @@
 """What was produced stands in events or in quarantine, once: on both brokers, overlapping, killed."""
 
+import json
 import signal
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from infra.kafka import admin
+from marquee.aws.drain_metrics import DrainMetrics
 from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY
 from marquee.errors import OffsetRegressedError
 from marquee.events.schema import KINDS, REASONS
@@ -133,7 +135,9 @@ def test_a_topic_that_does_not_exist_is_an_empty_one(apache_stage: Stage) -> Non
     assert (report.read, report.lag, report.commits) == (0, 0, 0)
 
 
-def test_what_retention_deleted_is_counted_once_with_its_exact_range(apache_stage: Stage) -> None:
+def test_what_retention_deleted_is_counted_once_with_its_exact_range(
+    apache_stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
     stage = apache_stage
     produce(stage.kafka, messages(400, seed=6))
     stage.drain()
@@ -142,8 +146,10 @@ def test_what_retention_deleted_is_counted_once_with_its_exact_range(apache_stag
     deleted = [TopicPartition(stage.kafka.topic, 1, 130), TopicPartition(stage.kafka.topic, 2, 200)]
     for future in client.delete_records(deleted).values():
         future.result(10)
-    report = stage.drain()
+    report = stage.drain(publish=DrainMetrics("Marquee").share)
     assert report.lost == 30 + 100
+    line = next(line for line in capsys.readouterr().out.splitlines() if "OffsetsLost" in line)
+    assert (json.loads(line)["OffsetsLost"], json.loads(line)["lost_ranges"]) == (130, report.lost_ranges)
     assert report.lost_ranges == {"1": [100, 130], "2": [100, 200]}
     assert (report.read, report.lag) == (270, 0)
     assert stage.drain().lost == 0

@@ -12,7 +12,8 @@ import pytest
 
 from infra.aws import Target
 from marquee.aws.bucket import Bucket
-from marquee.aws.ingest import DrainReport, drain
+from marquee.aws.drain_report import DrainReport
+from marquee.aws.ingest import drain
 from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, Lake
 from marquee.aws.snapshot import freeze
 from marquee.errors import StorageError

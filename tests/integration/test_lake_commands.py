@@ -111,13 +111,10 @@ def test_replays_at_once_beside_a_drain_leave_each_message_once(lake: Lake) -> N
         thread.start()
     end = 100
     while end < 200:
+        end += 20
         drain = Reader(lake, log, IngestSettings(rating_scale=5))
-        try:
-            drain.read(dict.fromkeys(log, end + 20))
-            drain.writer.flush()
-            end += 20
-        except StorageError as error:  # quarantine was rewritten under it; the next drain begins where it did
-            assert "deleted data" in str(error) or "added new data" in str(error)
+        drain.read(dict.fromkeys(log, end))
+        drain.writer.flush()
     for thread in replays:
         thread.join()
     replay(lake, TOPIC, WIDE)

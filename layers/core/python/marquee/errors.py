@@ -16,7 +16,8 @@
     │   ├── StaleWriterError  another drain committed these offsets first
     │   ├── OffsetRegressedError  the topic ends before our committed offset: it was re-created
     │   ├── BrokerError       Kafka did not answer within the time allowed
-    │   └── CatalogueError    the catalogue service did not answer, or not with what can be understood
+    │   ├── CatalogueError    the catalogue service did not answer, or not with what can be understood
+    │   └── WorkerError       a worker of a drain failed, or could not be invoked
     └── StackError            the local stack cannot do what was asked
         ├── PortBusyError
         ├── DeployError
@@ -102,6 +103,10 @@ class CatalogueError(IngestError):
     def __init__(self, message: str, *, refused: bool) -> None:
         super().__init__(message)
         self.refused = refused
+
+
+class WorkerError(IngestError):
+    """A worker of a drain failed, or could not be invoked; the partitions of others are drained."""
 
 
 class StackError(MarqueeError):

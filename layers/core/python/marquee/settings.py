@@ -12,6 +12,9 @@ from typing import Any, Self
 
 from marquee.errors import SettingError
 
+MAX_WORKERS = 64
+"""Drains at once, at most; Lambda allows an account 1,000 invocations at once by default."""
+
 
 def setting(
     env: str,
@@ -121,6 +124,16 @@ class IngestSettings(FromEnvironment):
         "raise it by one after the topic was deleted and made again: it is then read from its start",
         0,
         minimum=0,
+    )
+    workers: int = setting(
+        "INGEST_WORKERS",
+        "drains that share the partitions out; those beyond the first are invokes of the drain itself",
+        1,
+        minimum=1,
+        maximum=MAX_WORKERS,
+    )
+    function_name: str = setting(
+        "AWS_LAMBDA_FUNCTION_NAME", "the drain invokes itself by it for further workers", ""
     )
 
 

@@ -6,51 +6,18 @@ parses and commits. Few chunks may wait for the worker, so memory is bounded wha
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
 
-from marquee.aws.emf import emit
+from marquee.aws.drain_report import DrainReport
 from marquee.aws.kafka import CHUNK_BYTES, CHUNK_MESSAGES, Chunk, Span, TopicReader
 from marquee.aws.lake import Lake
 from marquee.aws.lake_writer import Committed, LakeWriter
-from marquee.errors import StaleWriterError
+from marquee.errors import InputError, StaleWriterError
 from marquee.settings import IngestSettings, KafkaSettings
 
 _AHEAD = 2
 """Chunks that may wait for the worker."""
-
-
-@dataclass(frozen=True)
-class DrainReport:
-    """What a drain did; counts are of messages, or of offsets for ``lag`` and ``lost``.
-
-    Parameters
-    ----------
-    read : messages that were committed, ``stored`` and ``quarantined`` together, with those that an earlier
-        drain had quarantined before it died.
-    lag : how many there still were, of those that the topic held when the drain began.
-    lost : how many the broker deleted before we read them; ``lost_ranges`` says which, ``[first, next]`` by
-        partition.
-    stale : another drain moved on first, so that this one stopped.
-    """
-
-    read: int
-    stored: int
-    quarantined: int
-    by_reason: Mapping[str, int]
-    by_kind: Mapping[str, int]
-    lag: int
-    lost: int
-    lost_ranges: Mapping[str, list[int]]
-    commits: int
-    stale: bool
-    seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON carries it."""
-        return asdict(self)
 
 
 def drain(
@@ -58,6 +25,7 @@ def drain(
     ingest: IngestSettings,
     lake: Lake,
     *,
+    partitions: Sequence[int] | None = None,
     connection: Mapping[str, str] | None = None,
     clock: Callable[[], float] = time.monotonic,
     checkpoint: Callable[[str], None] = lambda _: None,
@@ -67,6 +35,7 @@ def drain(
 
     Parameters
     ----------
+    partitions : the only ones to drain; by default all that the topic has.
     connection : librdkafka's properties for a broker that is not a plain one, as
         :func:`marquee.aws.kafka_security.connection` gives them.
     clock : monotonic seconds.
@@ -76,6 +45,7 @@ def drain(
 
     Raises
     ------
+    InputError : the topic lacks one of ``partitions``.
     OffsetRegressedError : the topic was deleted and made again.
     BrokerError : Kafka does not answer; what was read before is committed.
     StorageError : S3 does not answer; what was committed before stands.
@@ -85,10 +55,10 @@ def drain(
     spans: dict[int, Span] = {}
     committed = Committed()
     with TopicReader(kafka, connection, clock=clock) as reader:
-        partitions = reader.partitions()
-        if partitions:
+        drained = _chosen(reader.partitions(), partitions, kafka.topic)
+        if drained:
             writer = LakeWriter(lake, offsets_name(kafka, ingest), ingest, checkpoint, committed)
-            spans = reader.spans({partition: writer.next_offset(partition) for partition in partitions})
+            spans = reader.spans({partition: writer.next_offset(partition) for partition in drained})
             writer.begin({partition: span.start for partition, span in spans.items() if span.lost})
         checkpoint("loaded")
         sizes = min(CHUNK_MESSAGES, ingest.batch_messages), min(CHUNK_BYTES, ingest.batch_bytes)
@@ -107,21 +77,22 @@ def drain(
     return report
 
 
+def _chosen(found: Sequence[int], wanted: Sequence[int] | None, topic: str) -> Sequence[int]:
+    """Those wanted of the partitions that the topic has."""
+    if wanted is None:
+        return found
+    missing = sorted(set(wanted) - set(found))
+    if missing:
+        accepted = f"the numbers from 0 to {len(found) - 1}" if found else "none, as there is no such topic"
+        raise InputError(
+            "partitions", f"partitions={missing} are not in topic {topic!r}: accepted are {accepted}"
+        )
+    return sorted(wanted)
+
+
 def offsets_name(kafka: KafkaSettings, ingest: IngestSettings) -> str:
     """Name under which the tables keep the topic's offsets; ``@`` cannot stand in a topic's name."""
     return f"{kafka.topic}@{ingest.topic_epoch}" if ingest.topic_epoch else kafka.topic
-
-
-def emit_metrics(namespace: str, report: DrainReport) -> None:
-    """Write the report as metrics, and in the same log line with all that it says."""
-    metrics = {
-        "EventsStored": (report.stored, "Count"),
-        "EventsQuarantined": (report.quarantined, "Count"),
-        "Lag": (report.lag, "Count"),
-        "OffsetsLost": (report.lost, "Count"),
-        "DrainSeconds": (report.seconds, "Seconds"),
-    }
-    emit(namespace, {"Service": "ingest"}, metrics, {"type": "drain", "report": report.as_dict()})
 
 
 def _write_all(chunks: Iterable[Chunk], writer: LakeWriter, checkpoint: Callable[[str], None]) -> None:
@@ -142,8 +113,9 @@ def _write_all(chunks: Iterable[Chunk], writer: LakeWriter, checkpoint: Callable
 
 
 def _report(spans: Mapping[int, Span], committed: Committed, stale: bool, seconds: float) -> DrainReport:
-    reached = {
-        partition: committed.next_offsets.get(partition, span.start) for partition, span in spans.items()
+    lags = {
+        partition: max(0, span.end - committed.next_offsets.get(partition, span.start))
+        for partition, span in sorted(spans.items())
     }
     lost = {partition: span for partition, span in sorted(spans.items()) if span.lost}
     return DrainReport(
@@ -152,11 +124,13 @@ def _report(spans: Mapping[int, Span], committed: Committed, stale: bool, second
         quarantined=committed.by_reason.total(),
         by_reason=dict(sorted(committed.by_reason.items())),
         by_kind=dict(sorted(committed.by_kind.items())),
-        lag=sum(max(0, span.end - reached[partition]) for partition, span in spans.items()),
+        lag=sum(lags.values()),
+        lag_by_partition={str(partition): lag for partition, lag in lags.items()},
         lost=sum(span.lost for span in lost.values()),
         lost_ranges={
             str(partition): [span.start - span.lost, span.start] for partition, span in lost.items()
         },
+        lateness=committed.lateness,
         commits=committed.commits,
         stale=stale,
         seconds=round(seconds, 3),

@@ -1,6 +1,8 @@
 """The event tables in Delta Lake: rows and Kafka offsets, added by one commit or not at all."""
 
+import random
 import re
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +29,13 @@ MOVIES_KEY = "lake/movies"
 QUARANTINE = REJECTS.append(pa.field("ingested_at", pa.timestamp("us", "UTC"))).append(
     pa.field("ingest_date", pa.string())
 )
-_CONFLICT = "Concurrent transaction failed"
+_OVERTAKEN = "Concurrent transaction failed"
+_REWRITTEN = ("a concurrent transaction", "Metadata changed", "Protocol changed")
+"""How Delta Lake words that a commit may not be passed by: a delete, a merge, a migration."""
+_ATTEMPTS = 10
+_PAUSE_SECONDS = 0.2
+_COMMIT_RETRIES = 200
+"""How often others may take the next version before us; each time the version after it is tried at once."""
 _CHECKPOINT_COMMITS = "20"
 """A commit a minute makes many small log entries; a table is loaded from a checkpoint and at most these."""
 _STATISTICS = ("time", "user_id", "kind", "movie_id", "partition", "offset", "reason", "ingested_at")
@@ -43,7 +51,6 @@ _RETRIES = {
 """S3 that is down is an error within about half a minute a request; waits have decorrelated jitter."""
 _COLOUR = re.compile(r"\x1b\[\d*m")
 _COMMIT_ID = "marquee_commit"
-_LATEST_COMMITS = 50
 _PLAIN = ("time", "user_id", "offset", "result", "raw")
 """Columns of nearly distinct values, for which a dictionary costs time and saves nothing."""
 
@@ -123,6 +130,9 @@ class LakeTable:
     def append(self, rows: pa.Table, moves: Mapping[int, tuple[int | None, int]]) -> None:
         """Commit ``rows`` and offsets together; rows may be none.
 
+        Commits of other partitions are passed by. A table that was rewritten meanwhile (by a delete, a merge
+        or a migration) is loaded again and the rows are written anew, unless our partitions moved.
+
         Parameters
         ----------
         rows : of the table's schema.
@@ -131,9 +141,34 @@ class LakeTable:
         Raises
         ------
         StaleWriterError : another writer moved one of these partitions; nothing was added.
-        StorageError : S3 refused, or did not answer through all retries. When it did not answer the question
-            either whether the commit stands, that is unknown; the next load tells.
+        StorageError : S3 refused, or did not answer through all retries, or the table was rewritten every
+            time. When S3 did not answer the question either whether the commit stands, that is unknown; the
+            next load tells.
         """
+        commit_id = uuid.uuid4().hex
+        for attempt in range(_ATTEMPTS):
+            self._refuse_overtaken(rows, moves)
+            try:
+                self._commit(rows, moves, commit_id)
+            except (DeltaError, OSError) as error:
+                table = self._lake.load(self._key)
+                if table is None:
+                    raise StorageError(f"{self._table.table_uri} is gone") from error
+                if _holds(table, self.version, commit_id):  # its answer was lost; the retry met itself
+                    self._table = table
+                    return
+                refused = isinstance(error, CommitFailedError)
+                if refused and _OVERTAKEN in str(error):
+                    raise StaleWriterError(self._stale(set(moves), rows)) from error
+                rewritten = refused and any(words in str(error) for words in _REWRITTEN)
+                if not rewritten or attempt + 1 == _ATTEMPTS:
+                    raise StorageError(f"{self._table.table_uri}: {_reason(error)}") from error
+                self._table = table
+                pause(attempt)
+            else:
+                return
+
+    def _refuse_overtaken(self, rows: pa.Table, moves: Mapping[int, tuple[int | None, int]]) -> None:
         # A commit of ours that met another's, of other partitions, took over its offsets: Delta Lake then no
         # longer sees a conflict with a move that begins before them. So what we begin from is compared too.
         overtaken = {
@@ -141,32 +176,21 @@ class LakeTable:
         }
         if overtaken:
             raise StaleWriterError(self._stale(overtaken, rows))
-        transactions = [Transaction(self._name(partition), after) for partition, (_, after) in moves.items()]
-        commit_id = uuid.uuid4().hex
-        try:
-            write_deltalake(
-                self._table,
-                rows,
-                mode="append",
-                writer_properties=self._writer,
-                commit_properties=CommitProperties({_COMMIT_ID: commit_id}, app_transactions=transactions),
-            )
-        except (DeltaError, OSError) as error:
-            if self._stands(commit_id):
-                return
-            if isinstance(error, CommitFailedError) and _CONFLICT in str(error):
-                raise StaleWriterError(self._stale(set(moves), rows)) from error
-            raise StorageError(f"{self._table.table_uri}: {_reason(error)}") from error
 
-    def _stands(self, commit_id: str) -> bool:
-        """Whether a commit that failed was made all the same, its answer lost; the retry then met itself."""
-        table = self._lake.load(self._key)
-        if table is None or not any(
-            commit.get(_COMMIT_ID) == commit_id for commit in _history(table, _LATEST_COMMITS)
-        ):
-            return False
-        self._table = table
-        return True
+    def _commit(self, rows: pa.Table, moves: Mapping[int, tuple[int | None, int]], commit_id: str) -> None:
+        write_deltalake(
+            self._table,
+            rows,
+            mode="append",
+            writer_properties=self._writer,
+            commit_properties=CommitProperties(
+                {_COMMIT_ID: commit_id},
+                max_commit_retries=_COMMIT_RETRIES,
+                app_transactions=[
+                    Transaction(self._name(partition), after) for partition, (_, after) in moves.items()
+                ],
+            ),
+        )
 
     def _name(self, partition: int) -> str:
         return f"{self._topic}-{partition}"
@@ -177,6 +201,17 @@ class LakeTable:
             f"{self._topic!r} after version {self.version} was loaded; none of our {rows.num_rows} rows "
             "were added"
         )
+
+
+def pause(attempt: int) -> None:
+    """Wait a random time that grows, so that two writers do not meet again."""
+    time.sleep(random.uniform(0, _PAUSE_SECONDS * (attempt + 1)))
+
+
+def _holds(table: DeltaTable, since: int, commit_id: str) -> bool:
+    """Whether one of the commits after version ``since`` is the one of this id."""
+    newer = table.version() - since
+    return newer > 0 and any(commit.get(_COMMIT_ID) == commit_id for commit in _history(table, newer))
 
 
 def _open(lake: Lake, key: str, schema: pa.Schema, partition_by: str | None) -> DeltaTable:
@@ -217,6 +252,8 @@ def _create(lake: Lake, key: str, schema: pa.Schema, partition_by: str | None) -
                 "delta.dataSkippingStatsColumns": statistics,
             },
             storage_options=dict(lake.storage_options),
+            # Whoever comes second would make the table anew at a later version, which refuses all appends.
+            commit_properties=CommitProperties(max_commit_retries=0),
         )
     except (DeltaError, OSError) as error:
         if lake.load(key) is None:  # else another drain created it at this moment

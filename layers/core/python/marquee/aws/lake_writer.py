@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from marquee.aws.kafka import Chunk
 from marquee.aws.lake import QUARANTINE, Lake
+from marquee.aws.lateness import Lateness
 from marquee.events.grammar import parse
 from marquee.events.schema import EVENTS, REJECTS
 from marquee.settings import IngestSettings
@@ -27,6 +28,7 @@ class Committed:
     read: int = 0
     by_kind: Counter[str] = field(default_factory=Counter)
     by_reason: Counter[str] = field(default_factory=Counter)
+    lateness: Lateness = field(default_factory=Lateness)
     commits: int = 0
     next_offsets: dict[int, int] = field(default_factory=dict)
 
@@ -118,6 +120,7 @@ class LakeWriter:
         done.read += self._messages
         done.by_kind.update(_counts(events["kind"]))
         done.by_reason.update(_counts(rejects["reason"]))
+        done.lateness.add(events["time"], datetime.now(UTC))
         done.commits += 1
         for partition, (_, reached) in moves.items():
             done.next_offsets[partition] = self._standing[partition] = reached

@@ -5,8 +5,6 @@ with the offset up to which every movie of the events stands here. So a run that
 and has asked in vain only for what it had not committed.
 """
 
-import random
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,13 +18,12 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from marquee.aws.lake import MOVIES_KEY, Lake
+from marquee.aws.lake import MOVIES_KEY, Lake, pause
 from marquee.aws.sql import query
 from marquee.errors import StorageError
 from marquee.events.movies import MOVIES
 
 _ATTEMPTS = 10
-_PAUSE_SECONDS = 0.2
 _FETCHED_US = "CAST(fetched_at AS BIGINT)"
 """As a number: for times, Python would want a database of time zones, which Lambda's runtime may lack."""
 _WRITER = WriterProperties(compression="ZSTD", compression_level=3)
@@ -77,7 +74,7 @@ class MoviesTable:
             try:
                 self._write(new, CommitProperties(app_transactions=moves))
             except CommitFailedError:  # another run, or a compaction, or our own commit whose answer was lost
-                time.sleep(random.uniform(0, _PAUSE_SECONDS * (attempt + 1)))
+                pause(attempt)
                 self._table = self._lake.load_or_create(MOVIES_KEY, MOVIES)
             except (DeltaError, OSError) as error:
                 raise StorageError(f"{self._table.table_uri}: {error}") from error

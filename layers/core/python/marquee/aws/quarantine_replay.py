@@ -9,8 +9,6 @@ Rows that a drain still has to read again are left alone: it died after it wrote
 events, so the next drain brings these messages into events itself if the grammar takes them now.
 """
 
-import random
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +19,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, WriterProperties
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, Lake
+from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, Lake, pause
 from marquee.aws.quarantine import batches
 from marquee.errors import SettingError, StaleWriterError, StorageError
 from marquee.events.grammar import parse
@@ -33,7 +31,6 @@ TRANSACTION = "quarantine/replay"
 BATCH_ROWS = 100_000
 _BATCH_BYTES = 64_000_000
 _ATTEMPTS = 10
-_PAUSE_SECONDS = 0.2
 _KEY = ("partition", "offset", "ingested_at", "ingest_date")
 """What tells one row of quarantine from all others; offsets alone come again when a topic is made again."""
 _SAME_ROW = " AND ".join(f't."{name}" = s."{name}"' for name in _KEY)
@@ -194,7 +191,7 @@ class _Move:
             try:
                 writer.append(new, {0: (before, (before or 0) + 1)})
             except StaleWriterError:
-                _pause(attempt)
+                pause(attempt)
             else:
                 return new
         raise StaleWriterError(
@@ -259,16 +256,11 @@ class _Move:
                         f"{table.table_uri}: {error}; {self._keys.num_rows} rows that now stand in events "
                         "are still there: run the replay again"
                     ) from error
-                _pause(attempt)
+                pause(attempt)
             except (DeltaError, OSError) as error:
                 raise StorageError(f"{table.table_uri}: {error}") from error
             else:
                 return
-
-
-def _pause(attempt: int) -> None:
-    """Wait a random time that grows, so that two writers do not meet again."""
-    time.sleep(random.uniform(0, _PAUSE_SECONDS * (attempt + 1)))
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:
