@@ -17,6 +17,7 @@ from marquee.settings import (
     StackSettings,
     StorageSettings,
     TrainSettings,
+    UpkeepSettings,
 )
 
 
@@ -31,6 +32,7 @@ class Settings:
     metrics: MetricsSettings
     stack: StackSettings
     train: TrainSettings = field(default_factory=TrainSettings)
+    upkeep: UpkeepSettings = field(default_factory=UpkeepSettings)
 
     @classmethod
     def from_env(cls) -> "Settings":
@@ -43,6 +45,7 @@ class Settings:
             MetricsSettings.from_env(),
             StackSettings.from_env(),
             TrainSettings.from_env(),
+            UpkeepSettings.from_env(),
         )
 
 
@@ -117,7 +120,9 @@ def template_values(target: aws.Target, settings: Settings) -> dict[str, str]:
     if metrics.code_version == MetricsSettings().code_version:
         metrics = replace(metrics, code_version=apps.git_version())
     storage = replace(settings.storage, region=target.region)
-    return apps.setting_values(storage, kafka, settings.ingest, settings.recommend, metrics, settings.train)
+    return apps.setting_values(
+        storage, kafka, settings.ingest, settings.recommend, metrics, settings.train, settings.upkeep
+    )
 
 
 def _check_size(app: str, folder: Path, built: Mapping[str, BuiltLayer]) -> int:

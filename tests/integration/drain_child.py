@@ -10,21 +10,22 @@ import json
 import os
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from marquee.aws.compaction import compact
 from marquee.aws.ingest import drain
 from marquee.aws.lake import EVENTS_KEY, Lake
-from marquee.settings import IngestSettings, KafkaSettings
+from marquee.settings import IngestSettings, KafkaSettings, UpkeepSettings
 
 
 def main(given: dict[str, Any]) -> None:
     lake = Lake(given["root"], given["options"])
     if given.get("point") == "compact":
-        table = lake.load(EVENTS_KEY)
-        assert table is not None
         print("loaded", flush=True)
-        print(json.dumps(table.optimize.compact()["numFilesRemoved"]))
+        done = compact(lake, EVENTS_KEY, UpkeepSettings(min_files=2))
+        print(json.dumps(done and asdict(done)))
         return
     left = given.get("passes", 0)
 

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pytest
 
 from infra.processes import wait_until
+from marquee.aws.compaction import compact
 from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY
 from marquee.events.grammar import parse
-from marquee.settings import IngestSettings, KafkaSettings
+from marquee.settings import IngestSettings, KafkaSettings, UpkeepSettings
 from tests.integration.conftest import RunningStack
 from tests.integration.fault_proxy import Fault, FaultProxy, Hold, Request, proxied
 from tests.integration.ingest_support import (
@@ -157,9 +158,7 @@ def undergo(
         else:
             trial.kill_at_random("compact" if death == "compaction" else None)
     assert direct.drain().lag == 0
-    table = direct.lake.load(EVENTS_KEY)
-    assert table is not None
-    table.optimize.compact()
+    compact(direct.lake, EVENTS_KEY, UpkeepSettings(min_files=2))
     assert len(trial.produced) >= events
     assert sum(ends_of(kafka=direct.kafka).values()) == len(trial.produced)
     assert_each_stands_once(direct.lake, ends_of(direct.kafka))

@@ -30,6 +30,7 @@ from marquee.settings import (
     StackSettings,
     StorageSettings,
     TrainSettings,
+    UpkeepSettings,
 )
 
 LAYERS = {
@@ -52,6 +53,7 @@ VALUES = apps.setting_values(
     RecommendSettings(),
     MetricsSettings(),
     TrainSettings(),
+    UpkeepSettings(),
 )
 ARNS = {name: f"arn:aws:lambda:::layer:{name}:1" for name in NAMES}
 
@@ -63,9 +65,10 @@ def planned(observed: Observed) -> Plan:
 def test_where_nothing_exists_everything_is_planned_in_an_order_that_works() -> None:
     actions = planned(Observed()).actions
     kinds = [type(action) for action in actions]
+    groups = len(WANTED.log_groups)
     assert kinds[:2] == [CreateBucket, BlockPublicAccess]
-    assert kinds[2:14] == [CreateLogGroup, SetRetention] * 6
-    assert kinds[14:] == [PublishLayer] * 6 + [DeployApp] * 3
+    assert kinds[2 : 2 + 2 * groups] == [CreateLogGroup, SetRetention] * groups
+    assert kinds[2 + 2 * groups :] == [PublishLayer] * 6 + [DeployApp] * 3
     assert str(actions[0]) == "create bucket films in eu-west-1"
 
 

@@ -23,6 +23,10 @@ from marquee.settings import StorageSettings
 
 EVENTS_KEY = "lake/events"
 QUARANTINE_KEY = "lake/quarantine"
+MOVIES_KEY = "lake/movies"
+FORGOTTEN_KEY = "lake/forgotten"
+TABLES = (EVENTS_KEY, QUARANTINE_KEY, MOVIES_KEY, FORGOTTEN_KEY)
+"""All tables there may be; what is not named here is not kept up, and the functions may not delete in it."""
 QUARANTINE = REJECTS.append(pa.field("ingested_at", pa.timestamp("us", "UTC"))).append(
     pa.field("ingest_date", pa.string())
 )
