@@ -1,4 +1,4 @@
-"""The steps an operator triggers by hand: drain, snapshot, train. Each is an invoke of a function."""
+"""The steps an operator triggers by hand: drain, snapshot, upkeep, train. Each invokes a function."""
 
 from typing import Any
 
@@ -23,6 +23,11 @@ def drain_all(client: Any, stage: str, most: int = 200) -> None:
 def snapshot(client: Any, stage: str) -> dict[str, Any]:
     """Freeze a dataset; its manifest."""
     return aws.invoke(client, f"marquee-ingest-{stage}-snapshot", {})
+
+
+def upkeep(client: Any, stage: str, dry_run: bool) -> dict[str, Any]:
+    """One upkeep of the lake, or what it would do; its report."""
+    return aws.invoke(client, f"marquee-ingest-{stage}-upkeep", {"dry_run": dry_run})
 
 
 def train(client: Any, stage: str, request: dict[str, Any]) -> dict[str, Any]:

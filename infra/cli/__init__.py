@@ -13,12 +13,14 @@ from infra.cli import (
     demo,
     deploy,
     export,
+    forget,
     pipeline,
     quarantine,
     release,
     stack,
     status,
     stream,
+    upkeep,
 )
 from marquee.errors import MarqueeError
 
@@ -47,5 +49,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Marquee: a serverless movie recommender, on LocalStack or AWS.",
 )
-for module in (demo, stack, status, deploy, stream, pipeline, batch, dataset, quarantine, export, release):
+for module in (
+    demo,
+    stack,
+    status,
+    deploy,
+    stream,
+    pipeline,
+    batch,
+    dataset,
+    quarantine,
+    upkeep,
+    forget,
+    export,
+    release,
+):
     module.register(app)

@@ -83,14 +83,14 @@ def files_of(table: DeltaTable) -> list[DataFile]:
 def plan(files: Iterable[DataFile], target_bytes: int, min_files: int) -> list[tuple[DataFile, ...]]:
     """Which files to merge into one each; none where it does not pay.
 
-    Within a partition small files are taken by rising size, each only if those taken before it are as large
-    together: so a file is written again only with as much again, about log2(128) times in its life, although
-    drains add a file a minute. Neighbours in time come together.
+    Within a partition small files are taken by rising size, up to one that is larger than all of them
+    together: so a row is written again a few times in its life, although drains add a file a minute.
+    Neighbours in time come together.
 
     Parameters
     ----------
     target_bytes : of a merged file, at most.
-    min_files : fewer than this are left alone.
+    min_files : fewer than this of about a size are left alone.
     """
     partitions: dict[tuple[tuple[str, str | None], ...], list[DataFile]] = {}
     for file in files:
@@ -99,9 +99,8 @@ def plan(files: Iterable[DataFile], target_bytes: int, min_files: int) -> list[t
     merges: list[tuple[DataFile, ...]] = []
     for partition in sorted(partitions, key=str):
         rising = sorted(partitions[partition], key=lambda one: (one.size_bytes, one.path))
-        taken = _taken(rising, target_bytes)
-        if len(taken) >= min_files:
-            merges += (merge for merge in _cut(taken, target_bytes) if len(merge) > 1)
+        taken = _taken(rising, target_bytes, min_files)
+        merges += (merge for merge in _cut(taken, target_bytes) if len(merge) > 1)
     return merges
 
 
@@ -251,16 +250,18 @@ class _Merge:
         return (one.rows for one in self._sources)
 
 
-def _taken(rising: list[DataFile], target_bytes: int) -> list[DataFile]:
-    """Those of ``rising`` files that are worth writing again."""
+def _taken(rising: list[DataFile], target_bytes: int, min_files: int) -> list[DataFile]:
+    """Those of ``rising`` files that are worth writing again; none when too few are of a size."""
     taken: list[DataFile] = []
-    total = 0
+    alike = total = 0
     for file in rising:
-        if file.size_bytes > max(total, target_bytes // _TINY):
-            break
+        if file.size_bytes > max(total, target_bytes // _TINY):  # larger than all the smaller ones together
+            if alike >= min_files:
+                break
+            alike = 0
         taken.append(file)
-        total += file.size_bytes
-    return taken
+        alike, total = alike + 1, total + file.size_bytes
+    return taken if alike >= min_files else []
 
 
 def _cut(files: list[DataFile], target_bytes: int) -> list[tuple[DataFile, ...]]:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, QueryBuilder, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from marquee.aws.lake import EVENTS_KEY, FORGOTTEN_KEY, QUARANTINE_KEY, Lake
+from marquee.aws.lake import EVENTS_KEY, FORGOTTEN_KEY, QUARANTINE, QUARANTINE_KEY, Lake
 from marquee.aws.quarantine import KEY, query, take_out
 from marquee.aws.retrying import retried
 from marquee.errors import InputError, StorageError
@@ -61,6 +61,7 @@ def forget(
     now: datetime,
     *,
     checkpoint: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Erased:
     """Remember that the user asked, and delete all rows of theirs from events and quarantine.
 
@@ -69,7 +70,8 @@ def forget(
     Parameters
     ----------
     now : with a time zone; lines up to this time that arrive later are erased as they do.
-    checkpoint : told ``remembered``, ``erasing <month>`` for each month, ``erasing quarantine``, ``erased``.
+    checkpoint : told ``remembered``, then ``erasing`` before and ``erased`` after each month and quarantine.
+    progress : told how many months, and quarantine, are done, of how many.
 
     Raises
     ------
@@ -77,7 +79,9 @@ def forget(
     """
     _remember(lake, user_id, now)
     checkpoint("remembered")
-    return _erase(lake, {user_id: None}, checkpoint)
+    found = _erase(lake, {user_id: None}, checkpoint, progress)
+    late = _erase(lake, {user_id: now}, checkpoint)  # what a drain brought meanwhile
+    return Erased(found.events + late.events, found.quarantined + late.quarantined, late.version)
 
 
 def held(lake: Lake, user_id: int) -> Erased:
@@ -110,7 +114,7 @@ def erase_forgotten(lake: Lake, *, dry_run: bool = False, quarantine: bool = Tru
         rows = sum(count for count, _ in _found(events, until).values()) if events is not None else 0
         lines = sum(keys.num_rows for keys in _lines(refused, until)) if refused is not None else 0
         return Erased(rows, lines)
-    return _erase(lake, until, lambda _: None, quarantine=quarantine)
+    return _erase(lake, until, quarantine=quarantine)
 
 
 def clean_events(lake: Lake) -> DeltaTable | None:
@@ -151,23 +155,35 @@ def _remember(lake: Lake, user_id: int, now: datetime) -> None:
     )
 
 
-def _erase(lake: Lake, until: Until, checkpoint: Callable[[str], None], *, quarantine: bool = True) -> Erased:
+def _erase(
+    lake: Lake,
+    until: Until,
+    checkpoint: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    *,
+    quarantine: bool = True,
+) -> Erased:
     events, refused = lake.load(EVENTS_KEY), lake.load(QUARANTINE_KEY) if quarantine else None
-    rows = lines = 0
-    if events is not None:
-        for month, (count, users) in sorted(_found(events, until).items()):
-            checkpoint(f"erasing {month}")
-            _delete(lake, month, {user: until[user] for user in users})
-            rows += count
-    if refused is not None:
-        checkpoint("erasing quarantine")
-        found = list(_lines(refused, until))
-        if found:
-            keys = pa.concat_tables(found)
-            take_out(lake, keys, "lines of users who are to be forgotten are still there: run it again")
-            lines = keys.num_rows
-    checkpoint("erased")
-    return Erased(rows, lines, events.version() if events is not None else None)
+    months = _found(events, until) if events is not None else {}
+    steps = len(months) + 1
+    for done, (month, (_, users)) in enumerate(sorted(months.items())):
+        progress(done, steps)
+        checkpoint("erasing")
+        _delete(lake, month, {user: until[user] for user in users})
+        checkpoint("erased")
+    progress(steps - 1, steps)
+    lines = list(_lines(refused, until)) if refused is not None else []
+    if lines:
+        checkpoint("erasing")
+        keys = pa.concat_tables(lines)
+        take_out(lake, keys, "lines of users who are to be forgotten are still there: run it again")
+        checkpoint("erased")
+    progress(steps, steps)
+    return Erased(
+        events=sum(count for count, _ in months.values()),
+        quarantined=sum(keys.num_rows for keys in lines),
+        version=events.version() if events is not None else None,
+    )
 
 
 def _found(events: DeltaTable, until: Until) -> dict[str, tuple[int, list[int]]]:
@@ -213,13 +229,14 @@ def _delete(lake: Lake, month: str, until: Until) -> None:
 def _lines(quarantine: DeltaTable, until: Until) -> Iterator[pa.Table]:
     """Which rows of quarantine are to go: their keys."""
     users = pa.array(sorted(until), pa.int64())
-    columns = ", ".join(f'"{name}"' for name in (*KEY, "raw"))
+    schema = pa.schema([QUARANTINE.field(name) for name in (*KEY, "raw")])
+    columns = ", ".join(f'"{name}"' for name in schema.names)
     reader = QueryBuilder().register("rows", quarantine)
     try:
         reader.execute(f"SET datafusion.execution.batch_size = {_WIDE_ROWS}")
         for batch in reader.execute(f"SELECT {columns} FROM rows WHERE raw IS NOT NULL"):
-            rows = pa.record_batch(batch)
-            fields = pc.extract_regex(rows["raw"].cast(pa.binary()), _OF_USER)
+            rows = pa.record_batch(batch).cast(schema)
+            fields = pc.extract_regex(rows["raw"], _OF_USER)
             theirs = pc.is_in(pc.struct_field(fields, "user").cast(pa.string()).cast(pa.int64()), users)
             if theirs.true_count:
                 rows, fields = rows.filter(theirs), fields.filter(theirs)
