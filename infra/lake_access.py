@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 
 from infra.aws import Target
 from marquee.aws.lake import Lake
-from marquee.settings import IngestSettings, KafkaSettings, StorageSettings
+from marquee.settings import IngestSettings, KafkaSettings, StorageSettings, UpkeepSettings
 
 
 def open_lake(target: Target, storage: StorageSettings) -> Lake:
@@ -27,13 +27,21 @@ def open_lake(target: Target, storage: StorageSettings) -> Lake:
 
 def drain_settings(target: Target, stage: str) -> tuple[KafkaSettings, IngestSettings]:
     """The settings of the deployed drain; where none is deployed, those of the command's environment."""
+    variables = _variables(target, f"marquee-ingest-{stage}-drain")
+    return KafkaSettings.from_env(variables), IngestSettings.from_env(variables)
+
+
+def upkeep_settings(target: Target, stage: str) -> UpkeepSettings:
+    """The settings of the deployed upkeep; where none is deployed, those of the command's environment."""
+    return UpkeepSettings.from_env(_variables(target, f"marquee-ingest-{stage}-upkeep"))
+
+
+def _variables(target: Target, function: str) -> dict[str, str] | None:
+    """The environment of a deployed function; None when there is none."""
     try:
-        found = target.client("lambda").get_function_configuration(
-            FunctionName=f"marquee-ingest-{stage}-drain"
-        )
+        found = target.client("lambda").get_function_configuration(FunctionName=function)
     except ClientError as error:
         if error.response["Error"]["Code"] != "ResourceNotFoundException":
             raise
-        return KafkaSettings.from_env(), IngestSettings.from_env()
-    variables = found.get("Environment", {}).get("Variables", {})
-    return KafkaSettings.from_env(variables), IngestSettings.from_env(variables)
+        return None
+    return dict(found.get("Environment", {}).get("Variables", {}))

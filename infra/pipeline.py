@@ -1,4 +1,4 @@
-"""The steps an operator triggers by hand: drain, fetch, snapshot, train. Each is an invoke of a function."""
+"""The steps an operator triggers by hand, from drain to train. Each is an invoke of a function."""
 
 from typing import Any
 
@@ -36,6 +36,11 @@ def fetch_all(client: Any, stage: str) -> dict[str, Any]:
         report = fetch_catalogue(client, stage)
         if not report.get("left") or report["fetched"] + report["unknown"] == 0:
             return report
+
+
+def upkeep(client: Any, stage: str, dry_run: bool) -> dict[str, Any]:
+    """One upkeep of the lake, or what it would do; its report."""
+    return aws.invoke(client, f"marquee-ingest-{stage}-upkeep", {"dry_run": dry_run})
 
 
 def train(client: Any, stage: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The functions of ``marquee-ingest``: wires settings, Kafka and S3 to drain, snapshot and catalogue."""
+"""The functions of ``marquee-ingest``: wires settings, Kafka and S3 to the drain and what follows it."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -11,6 +11,7 @@ from chalice.app import LambdaFunctionEvent
 
 from marquee.aws import catalogue as movies
 from marquee.aws import ingest
+from marquee.aws import upkeep as keeping
 from marquee.aws.bucket import Bucket
 from marquee.aws.drain_metrics import DrainMetrics
 from marquee.aws.drift import drift_from_live, emit_snapshot_metrics, live_model_id
@@ -25,6 +26,7 @@ from marquee.settings import (
     KafkaSettings,
     MetricsSettings,
     StorageSettings,
+    UpkeepSettings,
 )
 
 app = Chalice(app_name="marquee-ingest")
@@ -69,14 +71,29 @@ def snapshot(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: AR
         IngestSettings.from_env(),
         DatasetSettings.from_env(),
     )
-    addressing = {"addressing_style": "path" if storage.endpoint_url else "auto"}
-    retries = {"mode": "standard", "total_max_attempts": 5}
-    s3 = boto3.client("s3", config=Config(s3=addressing, retries=retries))
     name = ingest.offsets_name(KafkaSettings.from_env(), settings)
-    bucket = Bucket(s3, storage.bucket)
-    lake, now = Lake.of(storage), datetime.now(UTC)
+    lake, bucket, now = Lake.of(storage), _bucket(storage), datetime.now(UTC)
     manifest = freeze(lake, bucket, name, settings.rating_scale, now, settings=chosen)
     live = live_model_id(boto3.client("lambda"), chosen.recommend_function)
     drift = drift_from_live(bucket, manifest, live)
     emit_snapshot_metrics(MetricsSettings.from_env().namespace, manifest, drift)
     return {**manifest, "drift": drift}
+
+
+@app.schedule(Rate(1, unit=Rate.HOURS), name="upkeep")
+def upkeep(event: LambdaFunctionEvent) -> dict[str, Any]:
+    """Merge small files, delete files nobody names, erase what came late of forgotten users; the report."""
+    storage, settings = StorageSettings.from_env(), UpkeepSettings.from_env()
+    publish = partial(keeping.emit_metrics, MetricsSettings.from_env().namespace)
+    dry_run = keeping.dry_run_of(event.to_dict())
+    lake, bucket = Lake.of(storage), _bucket(storage)
+    return keeping.upkeep(lake, bucket, settings, dry_run=dry_run, publish=publish).as_dict()
+
+
+upkeep.event_class = LambdaFunctionEvent
+
+
+def _bucket(storage: StorageSettings) -> Bucket:
+    addressing = {"addressing_style": "path" if storage.endpoint_url else "auto"}
+    retries = {"mode": "standard", "total_max_attempts": 5}
+    return Bucket(boto3.client("s3", config=Config(s3=addressing, retries=retries)), storage.bucket)

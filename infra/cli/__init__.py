@@ -14,12 +14,14 @@ from infra.cli import (
     demo,
     deploy,
     export,
+    forget,
     pipeline,
     quarantine,
     release,
     stack,
     status,
     stream,
+    upkeep,
 )
 from marquee.errors import MarqueeError
 
@@ -59,6 +61,8 @@ for module in (
     batch,
     dataset,
     quarantine,
+    upkeep,
+    forget,
     export,
     release,
 ):

@@ -1,4 +1,4 @@
-"""`marquee dataset list`, `show`, `diff`: what models were trained on."""
+"""`marquee dataset list`, `show`, `diff`: what models were trained on; `delete` stands beside."""
 
 import json
 from datetime import datetime
@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from infra import aws
+from infra.cli.dataset_delete import delete
 from infra.cli.dataset_plots import implicit_plot, shares
 from infra.cli.options import AsJson, Stage, target
 from marquee.aws.bucket import Bucket
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
     group.command(name="list")(list_datasets)
     group.command()(show)
     group.command()(diff)
+    group.command()(delete)
     app.add_typer(group, name="dataset")
 
 

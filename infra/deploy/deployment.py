@@ -20,6 +20,7 @@ from marquee.settings import (
     StackSettings,
     StorageSettings,
     TrainSettings,
+    UpkeepSettings,
 )
 
 
@@ -36,6 +37,7 @@ class Settings:
     train: TrainSettings = field(default_factory=TrainSettings)
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
     catalogue: CatalogueSettings = field(default_factory=CatalogueSettings)
+    upkeep: UpkeepSettings = field(default_factory=UpkeepSettings)
 
     @classmethod
     def from_env(cls) -> "Settings":
@@ -50,6 +52,7 @@ class Settings:
             TrainSettings.from_env(),
             DatasetSettings.from_env(),
             CatalogueSettings.from_env(),
+            UpkeepSettings.from_env(),
         )
 
 
@@ -128,8 +131,8 @@ def template_values(target: aws.Target, settings: Settings) -> dict[str, str]:
     if metrics.code_version == MetricsSettings().code_version:
         metrics = replace(metrics, code_version=apps.git_version())
     storage = replace(settings.storage, region=target.region)
-    functions = (settings.ingest, settings.dataset, catalogue, settings.train, settings.recommend)
-    return apps.setting_values(storage, kafka, metrics, *functions)
+    ingest = (settings.ingest, settings.dataset, catalogue, settings.upkeep)
+    return apps.setting_values(storage, kafka, metrics, *ingest, settings.train, settings.recommend)
 
 
 def _check_size(app: str, folder: Path, built: Mapping[str, BuiltLayer]) -> int:

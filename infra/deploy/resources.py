@@ -12,7 +12,7 @@ FUNCTION_LAYERS: Mapping[str, tuple[str, ...]] = {
     "recommend": ("core", "numpy"),
 }
 _HANDLERS: Mapping[str, tuple[str, ...]] = {
-    "ingest": ("-drain", "-snapshot", "-catalogue"),
+    "ingest": ("-drain", "-snapshot", "-catalogue", "-upkeep"),
     "train": ("-train", "-batch", "-retrain"),
     "recommend": ("",),
 }

@@ -15,14 +15,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from marquee.aws.compaction import compact
 from marquee.aws.drain_report import DrainReport
 from marquee.aws.ingest_workers import run
 from marquee.aws.lake import EVENTS_KEY, Lake
 from marquee.errors import WorkerError
-from marquee.settings import IngestSettings, KafkaSettings
+from marquee.settings import IngestSettings, KafkaSettings, UpkeepSettings
 
 WORKER_FAILED = 3
 
@@ -54,10 +56,9 @@ def worker(given: dict[str, Any], partitions: Sequence[int]) -> dict[str, Any]:
 def main(given: dict[str, Any]) -> None:
     lake = Lake(given["root"], given["options"])
     if given.get("point") == "compact":
-        table = lake.load(EVENTS_KEY)
-        assert table is not None
         print("loaded", flush=True)
-        print(json.dumps(table.optimize.compact()["numFilesRemoved"]))
+        done = compact(lake, EVENTS_KEY, UpkeepSettings(min_files=2))
+        print(json.dumps(done and asdict(done)))
         return
     left = given.get("passes", 0)
 

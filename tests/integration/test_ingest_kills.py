@@ -19,9 +19,10 @@ import pyarrow as pa
 import pytest
 
 from infra.processes import wait_until
+from marquee.aws.compaction import compact
 from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY
 from marquee.events.grammar import parse
-from marquee.settings import IngestSettings, KafkaSettings
+from marquee.settings import IngestSettings, KafkaSettings, UpkeepSettings
 from tests.integration.conftest import RunningStack
 from tests.integration.drain_child import WORKER_FAILED
 from tests.integration.fault_proxy import Fault, FaultProxy, Hold, Request, proxied
@@ -226,9 +227,7 @@ def undergo(make: Make, partitions: int, workers: Sequence[int], events: int, de
         else:
             trial.kill_at_random("compact" if death == "compaction" else None)
     assert stage.drain().lag == 0
-    table = stage.lake.load(EVENTS_KEY)
-    assert table is not None
-    table.optimize.compact()
+    compact(stage.lake, EVENTS_KEY, UpkeepSettings(min_files=2))
     assert len(trial.produced) >= events
     assert sum(ends_of(kafka=stage.kafka).values()) == len(trial.produced)
     assert_each_stands_once(stage.lake, ends_of(stage.kafka))

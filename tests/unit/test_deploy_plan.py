@@ -32,6 +32,7 @@ from marquee.settings import (
     StackSettings,
     StorageSettings,
     TrainSettings,
+    UpkeepSettings,
 )
 
 LAYERS = {
@@ -56,6 +57,7 @@ VALUES = apps.setting_values(
     TrainSettings(),
     DatasetSettings(),
     CatalogueSettings(),
+    UpkeepSettings(),
 )
 ARNS = {name: f"arn:aws:lambda:::layer:{name}:1" for name in NAMES}
 
@@ -67,9 +69,10 @@ def planned(observed: Observed) -> Plan:
 def test_where_nothing_exists_everything_is_planned_in_an_order_that_works() -> None:
     actions = planned(Observed()).actions
     kinds = [type(action) for action in actions]
+    groups = len(WANTED.log_groups)
     assert kinds[:2] == [CreateBucket, BlockPublicAccess]
-    groups = [CreateLogGroup, SetRetention] * len(WANTED.log_groups)
-    assert kinds[2:] == groups + [PublishLayer] * 6 + [DeployApp] * 3
+    assert kinds[2 : 2 + 2 * groups] == [CreateLogGroup, SetRetention] * groups
+    assert kinds[2 + 2 * groups :] == [PublishLayer] * 6 + [DeployApp] * 3
     assert str(actions[0]) == "create bucket films in eu-west-1"
 
 

@@ -111,7 +111,7 @@ class Restless(Lake):
 def test_a_table_that_is_rewritten_at_every_attempt_is_an_error_in_the_end(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("marquee.aws.lake._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("marquee.aws.retrying._PAUSE_SECONDS", 0.0)
     for partition in range(20):
         append(lake.quarantine(TOPIC), partition, 0)
     writer = Restless(lake.root).quarantine(TOPIC)

@@ -146,7 +146,7 @@ def test_a_replay_that_is_overtaken_every_time_gives_up_and_says_so(
 ) -> None:
     log = make_log(1, 20)
     Reader(lake, log, NARROW).read_all()
-    monkeypatch.setattr("marquee.aws.lake._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("marquee.aws.retrying._PAUSE_SECONDS", 0.0)
 
     def overtake(name: str) -> None:
         if name == "read":

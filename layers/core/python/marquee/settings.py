@@ -201,6 +201,40 @@ class CatalogueSettings(FromEnvironment):
 
 
 @dataclass(frozen=True)
+class UpkeepSettings(FromEnvironment):
+    """The scheduled upkeep of the lake's tables."""
+
+    target_file_bytes: int = setting(
+        "UPKEEP_FILE_BYTES",
+        "small files are merged into files of about this size, in bytes",
+        128_000_000,
+        minimum=1_000_000,
+        maximum=512_000_000,
+    )
+    min_files: int = setting(
+        "UPKEEP_MIN_FILES",
+        "small files of a partition that are merged, at least",
+        8,
+        minimum=2,
+        maximum=1_000,
+    )
+    retention_hours: int = setting(
+        "UPKEEP_RETENTION_HOURS",
+        "hours that a file stays after the table dropped it; those that a dataset names stay as long as it",
+        168,
+        minimum=24,
+        maximum=168,
+    )
+    max_seconds: float = setting(
+        "UPKEEP_MAX_SECONDS",
+        "an upkeep starts no new merge after this many seconds; the next one goes on",
+        300.0,
+        minimum=1,
+        maximum=840,
+    )
+
+
+@dataclass(frozen=True)
 class TrainSettings(FromEnvironment):
     """The scheduled training."""
 

@@ -1,12 +1,16 @@
 """Whole objects of one bucket, read and written through a boto3 S3 client, with S3's failures as ours."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import batched
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from marquee.errors import StorageError
+
+_AT_ONCE = 1_000
+"""Keys that one DeleteObjects takes."""
 
 
 class Bucket:
@@ -49,6 +53,25 @@ class Bucket:
         with self._translated(prefix):
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
             return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Bytes of each object whose key begins with ``prefix``, by key."""
+        with self._translated(prefix):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+            return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", [])}
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects; those that are gone already are no matter."""
+        for some in batched(keys, _AT_ONCE, strict=False):
+            named = {"Objects": [{"Key": key} for key in some], "Quiet": True}
+            with self._translated(some[0]):
+                answer = self._s3.delete_objects(Bucket=self.name, Delete=named)
+            if refused := answer.get("Errors"):
+                first = refused[0]
+                raise StorageError(
+                    f"s3://{self.name}: {len(refused)} of {len(some)} objects were not deleted, the first "
+                    f"{first['Key']}: {first.get('Message') or first.get('Code')}"
+                )
 
     @contextmanager
     def _translated(self, key: str) -> Iterator[None]:

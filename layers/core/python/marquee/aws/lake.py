@@ -1,8 +1,6 @@
 """The event tables in Delta Lake: rows and Kafka offsets, added by one commit or not at all."""
 
-import random
 import re
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+from marquee.aws.retrying import pause
 from marquee.errors import StaleWriterError, StorageError
 from marquee.events.schema import EVENTS, REJECTS
 from marquee.settings import StorageSettings
@@ -26,6 +25,9 @@ from marquee.settings import StorageSettings
 EVENTS_KEY = "lake/events"
 QUARANTINE_KEY = "lake/quarantine"
 MOVIES_KEY = "lake/movies"
+FORGOTTEN_KEY = "lake/forgotten"
+TABLES = (EVENTS_KEY, QUARANTINE_KEY, MOVIES_KEY, FORGOTTEN_KEY)
+"""All tables there may be; what is not named here is not kept up, and the functions may not delete in it."""
 QUARANTINE = REJECTS.append(pa.field("ingested_at", pa.timestamp("us", "UTC"))).append(
     pa.field("ingest_date", pa.string())
 )
@@ -33,7 +35,6 @@ _OVERTAKEN = "Concurrent transaction failed"
 _REWRITTEN = ("a concurrent transaction", "Metadata changed", "Protocol changed")
 """How Delta Lake words that a commit may not be passed by: a delete, a merge, a migration."""
 _ATTEMPTS = 10
-_PAUSE_SECONDS = 0.2
 _COMMIT_RETRIES = 200
 """How often others may take the next version before us; each time the version after it is tried at once."""
 _CHECKPOINT_COMMITS = "20"
@@ -201,11 +202,6 @@ class LakeTable:
             f"{self._topic!r} after version {self.version} was loaded; none of our {rows.num_rows} rows "
             "were added"
         )
-
-
-def pause(attempt: int) -> None:
-    """Wait a random time that grows, so that two writers do not meet again."""
-    time.sleep(random.uniform(0, _PAUSE_SECONDS * (attempt + 1)))
 
 
 def _holds(table: DeltaTable, since: int, commit_id: str) -> bool:

@@ -18,7 +18,8 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from marquee.aws.lake import MOVIES_KEY, Lake, pause
+from marquee.aws.lake import MOVIES_KEY, Lake
+from marquee.aws.retrying import pause
 from marquee.aws.sql import query
 from marquee.errors import StorageError
 from marquee.events.movies import MOVIES

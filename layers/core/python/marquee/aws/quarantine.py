@@ -7,12 +7,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
+from deltalake import DeltaTable, WriterProperties
 from deltalake.exceptions import DeltaError
 
 from marquee.aws.lake import QUARANTINE, QUARANTINE_KEY, Lake
+from marquee.aws.retrying import retried
 from marquee.aws.sql import query
 from marquee.errors import StorageError
+
+KEY = ("partition", "offset", "ingested_at", "ingest_date")
+"""What tells one row of quarantine from all others; offsets alone come again when a topic is made again."""
+_SAME_ROW = " AND ".join(f't."{name}" = s."{name}"' for name in KEY)
 
 
 @dataclass(frozen=True)
@@ -99,3 +104,33 @@ def batches(table: DeltaTable, longest: int, rows: int, raw_bytes: int) -> Itera
         raise StorageError(f"{table.table_uri} could not be read: {error}") from error
     if held:
         yield pa.Table.from_batches(held, QUARANTINE)
+
+
+def take_out(lake: Lake, keys: pa.Table, otherwise: str) -> None:
+    """Delete rows of quarantine; those that another writer took out are no matter.
+
+    Parameters
+    ----------
+    keys : the columns ``KEY`` of the rows.
+    otherwise : what it means if the rows stay, and what to do then; said in the error.
+
+    Raises
+    ------
+    StorageError : S3 refused or failed, or drains and others were faster every time.
+    """
+    uri = f"{lake.root}/{QUARANTINE_KEY}"
+
+    def delete() -> None:
+        table = lake.load(QUARANTINE_KEY)
+        if table is None:
+            raise StorageError(f"{uri} is gone")
+        merge = table.merge(
+            keys,
+            _SAME_ROW,
+            source_alias="s",
+            target_alias="t",
+            writer_properties=WriterProperties(compression="ZSTD", compression_level=1),
+        )
+        merge.when_matched_delete().execute()
+
+    retried(delete, f"{uri}: {keys.num_rows} {otherwise}")

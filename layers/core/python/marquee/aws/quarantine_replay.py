@@ -16,11 +16,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, WriterProperties
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
-from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, Lake, pause
-from marquee.aws.quarantine import batches
+from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, Lake
+from marquee.aws.quarantine import KEY, batches, take_out
+from marquee.aws.retrying import ATTEMPTS, pause
 from marquee.errors import SettingError, StaleWriterError, StorageError
 from marquee.events.grammar import parse
 from marquee.events.schema import EVENTS, MAX_LINE_BYTES
@@ -30,10 +31,6 @@ TRANSACTION = "quarantine/replay"
 """Name of the replays' transaction; a topic's name holds no slash, so no topic keeps offsets under it."""
 BATCH_ROWS = 100_000
 _BATCH_BYTES = 64_000_000
-_ATTEMPTS = 10
-_KEY = ("partition", "offset", "ingested_at", "ingest_date")
-"""What tells one row of quarantine from all others; offsets alone come again when a topic is made again."""
-_SAME_ROW = " AND ".join(f't."{name}" = s."{name}"' for name in _KEY)
 
 
 @dataclass
@@ -108,7 +105,7 @@ def replay(
         events = events.set_column(at, EVENTS.field(at), found["offset"])
         report.refused.update(_counts(rejects["reason"]))
         if events.num_rows:
-            _Move(lake, events, found.select(_KEY), checkpoint).carry_out(report, dry_run)
+            _Move(lake, events, found.select(KEY), checkpoint).carry_out(report, dry_run)
         report.read += rows.num_rows
         progress(rows.num_rows)
     return report
@@ -173,14 +170,16 @@ class _Move:
         new = self._new() if dry_run else self._append()
         if not dry_run:
             self._checkpoint("appended")
-            self._delete()
+            take_out(
+                self._lake, self._keys, "rows that now stand in events are still there: run the replay again"
+            )
             self._checkpoint("deleted")
         report.moved += new.num_rows
         report.by_kind.update(_counts(new["kind"]))
         report.standing += self._events.num_rows - new.num_rows
 
     def _append(self) -> pa.Table:
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             # Loaded before looking: a replay that appends from here on has ours refused.
             writer = self._lake.events(TRANSACTION)
             before = writer.next_offset(0)
@@ -195,7 +194,7 @@ class _Move:
             else:
                 return new
         raise StaleWriterError(
-            f"{self._lake.root}/{EVENTS_KEY}: other replays appended first {_ATTEMPTS} times; the rest stays "
+            f"{self._lake.root}/{EVENTS_KEY}: other replays appended first {ATTEMPTS} times; the rest stays "
             "in quarantine: run the replay again when they have ended"
         )
 
@@ -234,33 +233,6 @@ class _Move:
             if not found:
                 break
         return found
-
-    def _delete(self) -> None:
-        """Take the rows out of quarantine; those that another replay took out are no matter."""
-        for attempt in range(_ATTEMPTS):
-            table = self._lake.load(QUARANTINE_KEY)
-            if table is None:
-                raise StorageError(f"{self._lake.root}/{QUARANTINE_KEY} is gone")
-            merge = table.merge(
-                self._keys,
-                _SAME_ROW,
-                source_alias="s",
-                target_alias="t",
-                writer_properties=WriterProperties(compression="ZSTD", compression_level=1),
-            )
-            try:
-                merge.when_matched_delete().execute()
-            except CommitFailedError as error:  # a drain or a compaction committed meanwhile
-                if attempt + 1 == _ATTEMPTS:
-                    raise StorageError(
-                        f"{table.table_uri}: {error}; {self._keys.num_rows} rows that now stand in events "
-                        "are still there: run the replay again"
-                    ) from error
-                pause(attempt)
-            except (DeltaError, OSError) as error:
-                raise StorageError(f"{table.table_uri}: {error}") from error
-            else:
-                return
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 
 from marquee.aws.bucket import Bucket
 from marquee.aws.dataset_profile import DATASETS, write_popularity
+from marquee.aws.forgotten import clean_events
 from marquee.aws.lake import EVENTS_KEY, MOVIES_KEY, QUARANTINE_KEY, Lake
 from marquee.aws.movies_table import frozen as frozen_movies
 from marquee.aws.snapshot_figures import profile, watching_fit
@@ -38,6 +39,8 @@ def freeze(
 ) -> dict[str, Any]:
     """Write the dataset manifest of the events table as it stands, and name it the newest.
 
+    Rows that came late of users who had asked to be forgotten are deleted from the table first.
+
     The same version of the table and the same settings give the same id, and then the manifest that is there
     already is the answer.
 
@@ -52,7 +55,7 @@ def freeze(
     DatasetNotFoundError : there are no events.
     StorageError : S3 refused or failed.
     """
-    events = lake.load(EVENTS_KEY)
+    events = clean_events(lake)
     actions = _add_actions(events) if events is not None else None
     if events is None or actions is None or actions.num_rows == 0:
         raise DatasetNotFoundError(f"{lake.root}/{EVENTS_KEY} holds no events yet: let the drain run first")
