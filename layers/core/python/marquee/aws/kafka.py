@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from marquee.errors import BrokerError, OffsetRegressedError
@@ -58,27 +59,49 @@ class Chunk:
 class _Buffer:
     """What was read since the last chunk, a column of small arrays each."""
 
-    values: list[pa.Array] = field(default_factory=list)
-    partitions: list[int] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
+    values: list[pa.Array] = field(default_factory=lambda: [pa.array([], pa.binary())])
+    partitions: list[pa.Array] = field(default_factory=lambda: [pa.array([], pa.int32())])
+    offsets: list[pa.Array] = field(default_factory=lambda: [pa.array([], pa.int64())])
+    messages: int = 0
     bytes: int = 0
+    _run: tuple[int, range] = (-1, range(0))
 
-    def add(self, messages: list[Message]) -> int:
-        """The loop of the whole drain: one C call a message and column, no Python of our own. Bytes added."""
-        values = pa.array(map(Message.value, messages), pa.binary())
+    def add(self, messages: list[Message], moved: Mapping[int, range]) -> int:
+        """The loop of the whole drain: one C call a message, no Python of our own. Bytes added.
+
+        Parameters
+        ----------
+        moved : the offsets that each partition's position went over by these messages.
+        """
+        values = pa.array(list(map(Message.value, messages)), pa.binary())
         self.values.append(values)
-        self.partitions.extend(map(_PARTITION, messages))
-        self.offsets.extend(map(_OFFSET, messages))
+        self.messages += len(messages)
         self.bytes += values.nbytes
+        # Offsets rise: a partition that went over as many of them as there are messages has no gap between
+        # them, and no message is another's. That is nearly always so, and saves asking each message twice.
+        (partition, offsets), *others = moved.items() or [(-1, range(0))]
+        if others or len(offsets) != len(messages):
+            self._end_run()
+            self.partitions.append(pa.array(list(map(_PARTITION, messages)), pa.int32()))
+            self.offsets.append(pa.array(list(map(_OFFSET, messages)), pa.int64()))
+        elif self._run[0] == partition and self._run[1].stop == offsets.start:
+            self._run = partition, range(self._run[1].start, offsets.stop)
+        else:
+            self._end_run()
+            self._run = partition, offsets
         return int(values.nbytes)
 
     def chunk(self, next_offsets: Mapping[int, int]) -> Chunk:
-        return Chunk(
-            pa.concat_arrays(self.values) if self.values else pa.array([], pa.binary()),
-            pa.array(self.partitions, pa.int32()),
-            pa.array(self.offsets, pa.int64()),
-            next_offsets,
-        )
+        self._end_run()
+        columns = (pa.concat_arrays(column) for column in (self.values, self.partitions, self.offsets))
+        return Chunk(*columns, next_offsets)
+
+    def _end_run(self) -> None:
+        partition, offsets = self._run
+        steps = pa.repeat(pa.scalar(1, pa.int64()), len(offsets))
+        self.partitions.append(pa.repeat(pa.scalar(partition, pa.int32()), len(offsets)))
+        self.offsets.append(pc.cumulative_sum(steps, start=offsets.start - 1))
+        self._run = -1, range(0)
 
 
 def _moved(spans: Mapping[int, Span], next_offsets: Mapping[int, int]) -> dict[int, int]:
@@ -189,17 +212,17 @@ class TopicReader:
         buffer, moved_at, usual_bytes = _Buffer(), self._clock(), 1
         while open_spans and self._clock() < deadline and self.failure is None:
             fitting = 1 + (max_bytes - buffer.bytes) // usual_bytes
-            messages = self._poll(min(fitting, max_messages - len(buffer.offsets)))
-            self._advance(open_spans, next_offsets)
+            messages = self._poll(min(fitting, max_messages - buffer.messages))
+            moved = self._advance(open_spans, next_offsets)
             if messages:
                 moved_at = self._clock()
             elif self._clock() - moved_at > self._stall_seconds:
                 self.failure = BrokerError(self._silence(open_spans, next_offsets))
             if any(map(Message.error, messages)):
-                messages = self._without_events(messages, open_spans, next_offsets)
+                messages, moved = self._without_events(messages, open_spans, next_offsets), {}
             if messages:
-                usual_bytes = max(1, buffer.add(messages) // len(messages))
-            if len(buffer.offsets) >= max_messages or buffer.bytes >= max_bytes:
+                usual_bytes = max(1, buffer.add(messages, moved) // len(messages))
+            if buffer.messages >= max_messages or buffer.bytes >= max_bytes:
                 yield buffer.chunk(_moved(spans, next_offsets))
                 buffer = _Buffer()
         self._consumer.unassign()
@@ -218,17 +241,22 @@ class TopicReader:
         messages = self._ask(lambda: self._consumer.consume(count, 0))
         return messages or self._ask(lambda: self._consumer.consume(1, _IDLE_SECONDS))
 
-    def _advance(self, open_spans: dict[int, Span], next_offsets: dict[int, int]) -> None:
+    def _advance(self, open_spans: dict[int, Span], next_offsets: dict[int, int]) -> dict[int, range]:
         """Take over the consumer's positions, and stop fetching from partitions that are read.
 
         A partition that is read may still deliver what had been fetched of it, so its position counts too.
+        Returns which offsets were gone over, of the partitions that moved.
         """
+        moved = {}
         asked = [TopicPartition(self._settings.topic, partition) for partition in next_offsets]
         for found in self._consumer.position(asked):
             partition = found.partition
-            next_offsets[partition] = max(next_offsets[partition], found.offset)
+            if found.offset > next_offsets[partition]:
+                moved[partition] = range(next_offsets[partition], found.offset)
+                next_offsets[partition] = found.offset
             if partition in open_spans and next_offsets[partition] >= open_spans[partition].end:
                 self._close(partition, open_spans)
+        return moved
 
     def _close(self, partition: int, open_spans: dict[int, Span]) -> None:
         del open_spans[partition]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from marquee.events.strings import as_binary, cut
+from marquee.events.strings import as_binary, byte_range, cut
 
 USER_DIGITS = 18
 NUMBER_DIGITS = 9
@@ -31,6 +31,13 @@ _UTF8 = (
     rb"|\xF4[\x80-\x8F][\x80-\xBF]{2})*$"
 ).decode("ascii")
 _MOVIE = r"^[^\x00-\x20\x7f,/]+$"
+_LOWEST_PRINTABLE, _HIGHEST_PRINTABLE = 0x20, 0x7E
+
+
+def is_printable(strings: pa.StringArray | pa.BinaryArray) -> bool:
+    """Whether there is no byte but ASCII's printable ones: then all is UTF-8 without a control character."""
+    lowest, highest = byte_range(strings)
+    return lowest >= _LOWEST_PRINTABLE and highest <= _HIGHEST_PRINTABLE
 
 
 def is_utf8(values: pa.BinaryArray) -> pa.BooleanArray:
@@ -60,7 +67,7 @@ def times(strings: pa.StringArray) -> pa.TimestampArray:
 def _cast_plain(strings: pa.StringArray) -> pa.TimestampArray | None:
     """Arrow's own parse, which is strict and three times as fast; None when not all rows suit it."""
     shortest = pc.min(pc.binary_length(strings)).as_py() or 0
-    if shortest < _SHORTEST_TIME or not all_true(pc.equal(pc.binary_slice(as_binary(strings), 10, 11), b"T")):
+    if shortest < _SHORTEST_TIME or byte_range(cut(strings, 10, 11)) != (ord("T"), ord("T")):
         return None
     try:
         return strings.cast(_MICROSECONDS)
@@ -70,7 +77,13 @@ def _cast_plain(strings: pa.StringArray) -> pa.TimestampArray | None:
 
 def integers(strings: pa.StringArray, digits: int) -> pa.Int64Array:
     """int64 of 1 to ``digits`` ASCII digits, leading zeros allowed; null where a string is anything else."""
-    proper = pc.and_(pc.ascii_is_decimal(strings), pc.less_equal(pc.binary_length(strings), digits))
+    lengths = pc.binary_length(strings)
+    shortest, longest = pc.min_max(lengths).values()
+    if strings.null_count == 0 and (shortest.as_py() or 0) >= 1 and longest.as_py() <= digits:
+        lowest, highest = byte_range(strings)
+        if lowest >= ord("0") and highest <= ord("9"):
+            return strings.cast(pa.int64())
+    proper = pc.and_(pc.ascii_is_decimal(strings), pc.less_equal(lengths, digits))
     return keep(proper, strings).cast(pa.int64())
 
 
@@ -86,10 +99,18 @@ def movie_ids(strings: pa.StringArray) -> pa.StringArray:
     Each distinct id is looked at once: a block of lines names few movies many times.
     """
     encoded = strings.dictionary_encode()
-    proper = pc.match_substring_regex(encoded.dictionary, _MOVIE)
+    proper = _are_movies(encoded.dictionary)
     if all_true(proper):
         return strings
     return keep(proper.take(encoded.indices), strings)
+
+
+def _are_movies(strings: pa.StringArray) -> pa.BooleanArray:
+    lowest, highest = byte_range(strings)
+    if lowest <= _LOWEST_PRINTABLE or highest > _HIGHEST_PRINTABLE:
+        return pc.match_substring_regex(strings, _MOVIE)
+    parted = pc.or_(pc.match_substring(strings, ","), pc.match_substring(strings, "/"))
+    return pc.and_not(pc.greater(pc.binary_length(strings), 0), parted)
 
 
 def keep(proper: pa.BooleanArray, array: pa.Array) -> pa.Array:

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from marquee.events import requests
-from marquee.events.fields import all_true, is_utf8, times, user_ids
+from marquee.events.fields import all_true, is_printable, is_utf8, times, user_ids
 from marquee.events.schema import EVENTS, MAX_LINE_BYTES, REASONS, REJECTS
-from marquee.events.strings import cut, row_numbers
+from marquee.events.strings import cut, row_numbers, split_alike, split_at
 
 _BLOCK_ROWS = 65_536
 """Rows taken through all steps together: what a step writes is still in the cache for the next one."""
@@ -81,6 +81,8 @@ class _Block:
         lengths = pc.binary_length(raw)
         lines = self._require(pc.is_valid(raw), lines, "shape")
         lines = self._require(pc.less_equal(pc.drop_null(lengths), MAX_LINE_BYTES), lines, "oversize")
+        if is_printable(lines["raw"]):
+            return pa.record_batch({"row": lines["row"], "text": lines["raw"].view(pa.string())})
         lines = self._require(is_utf8(lines["raw"]), lines, "encoding")
         text = lines["raw"].view(pa.string())
         ends = pc.binary_slice(lines["raw"], -1)
@@ -90,21 +92,26 @@ class _Block:
 
     def _split(self, lines: pa.RecordBatch) -> pa.RecordBatch:
         """``row``, ``month``, ``time``, ``user_id`` and ``request`` of the lines that have two commas."""
-        fields = pc.split_pattern(lines["text"], ",", max_splits=2)
-        three = pc.equal(pc.list_value_length(fields), 3)
-        if not all_true(three):
-            fields = fields.filter(three)
-        lines = self._require(three, lines, "shape")
-        rows, flat = lines.num_rows, fields.flatten()
-        time, user, request = (flat.take(row_numbers(rows, at, 3)) for at in range(3))
+        lines = self._cut_field(self._cut_field(lines, "time"), "user")
         columns = {
             "row": lines["row"],
-            "month": cut(time, 0, len("2026-11")),
-            "time": times(time),
-            "user_id": user_ids(user),
-            "request": request,
+            "month": cut(lines["time"], 0, len("2026-11")),
+            "time": times(lines["time"]),
+            "user_id": user_ids(lines["user"]),
+            "request": lines["text"],
         }
         return pa.record_batch(columns)
+
+    def _cut_field(self, lines: pa.RecordBatch, name: str) -> pa.RecordBatch:
+        """What stands before the first comma of ``text`` becomes a column; lines without one are refused."""
+        parts = split_alike(lines["text"], ",")
+        if parts is None:
+            commas = pc.find_substring(lines["text"], ",")
+            found = pc.greater_equal(commas, 0)
+            lines = self._require(found, lines, "shape")
+            parts = split_at(lines["text"], commas if all_true(found) else commas.filter(found), 1)
+        columns = dict(zip(lines.schema.names, lines.columns, strict=True))
+        return pa.record_batch({**columns, name: parts[0], "text": parts[1]})
 
     def _store(
         self, kind: str, lines: pa.RecordBatch, form: Callable[[pa.StringArray], requests.Parsed]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from marquee.events.fields import NUMBER_DIGITS, all_true, integers, movie_ids
+from marquee.events.fields import NUMBER_DIGITS, all_true, integers, is_printable, movie_ids
 from marquee.events.strings import cut, row_numbers, split_number
 
 WATCH = "GET /data/m/"
@@ -75,7 +75,7 @@ def recommendation(requests: pa.StringArray) -> Parsed:
     server, status, rest = _columns(fields, 3)
     result, response = _columns(pc.split_pattern(rest, ",", max_splits=1, reverse=True), 2)
     found_status, found_response = pc.extract_regex(status, _STATUS), pc.extract_regex(response, _RESPONSE_MS)
-    proper = pc.and_(pc.match_substring_regex(server, _SERVER), pc.match_substring_regex(result, _RESULT))
+    proper = pc.and_(pc.match_substring_regex(server, _SERVER), _are_results(result))
     proper = pc.and_(proper, pc.and_(pc.is_valid(found_status), pc.is_valid(found_response)))
     statuses = integers(found_status.flatten()[0], _STATUS_DIGITS)
     columns = {
@@ -85,6 +85,12 @@ def recommendation(requests: pa.StringArray) -> Parsed:
         "response_ms": found_response.flatten()[0].cast(pa.float32()),
     }
     return Parsed(columns, {"shape": pc.invert(proper), "status": pc.is_null(statuses)})
+
+
+def _are_results(strings: pa.StringArray) -> pa.BooleanArray:
+    if is_printable(strings):
+        return pc.or_(pc.starts_with(strings, "result:"), pc.starts_with(strings, " result:"))
+    return pc.match_substring_regex(strings, _RESULT)
 
 
 def _columns(lists: pa.ListArray, width: int) -> list[pa.StringArray]:

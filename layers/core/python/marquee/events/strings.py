@@ -1,5 +1,7 @@
 """Cutting string arrays apart at positions that differ from row to row, which no kernel of Arrow does."""
 
+from functools import lru_cache
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -9,28 +11,53 @@ _END = 2**31 - 1  # without a stop, Arrow 26 fails on a positive start ("Negativ
 
 def row_numbers(length: int, start: int = 0, step: int = 1) -> pa.Int32Array:
     """int32 ``start, start + step, …``, ``length`` of them."""
+    return _numbers(1 << length.bit_length(), start, step).slice(0, length)
+
+
+@lru_cache(maxsize=16)
+def _numbers(length: int, start: int, step: int) -> pa.Int32Array:
+    """Kept: every block asks for the same ones, several times."""
     return pc.cumulative_sum(pa.repeat(pa.scalar(step, pa.int32()), length), start=start - step)
 
 
-def split_at(strings: pa.StringArray, positions: pa.Int32Array) -> tuple[pa.StringArray, pa.StringArray]:
-    """Cut each string at a byte position of its own: what stands before it, and from it on.
+def split_at(
+    strings: pa.StringArray, positions: pa.Int32Array, width: int = 0
+) -> tuple[pa.StringArray, pa.StringArray]:
+    """Cut ``width`` bytes out of each string at a position of its own: what stands before, and after them.
 
-    The two halves share the bytes of ``strings``; only their offsets are made: those of an array twice as
-    long, whose even rows are the heads and whose odd rows are the tails.
+    The parts share the bytes of ``strings``; only their offsets are made: those of an array three times as
+    long, in which head, cut and tail of a string follow each other.
 
     Parameters
     ----------
     strings : no nulls.
-    positions : int32, no nulls, from 0 to each string's length, at a character's boundary.
+    positions : int32, no nulls, from 0 to each string's length less ``width``, at a character's boundary.
     """
     rows = len(strings)
     starts = _offsets(strings).slice(0, rows)
     cuts = pc.add(starts, positions)
-    pairs = pa.RecordBatch.from_arrays([starts, cuts], names=["start", "cut"]).to_tensor(row_major=True)
-    end = _offsets(strings).slice(rows, 1)
-    bounds = pa.concat_arrays([pa.Array.from_buffers(pa.int32(), 2 * rows, [None, pa.py_buffer(pairs)]), end])
-    halves = pa.StringArray.from_buffers(2 * rows, bounds.buffers()[1], strings.buffers()[2])
-    return halves.take(row_numbers(rows, 0, 2)), halves.take(row_numbers(rows, 1, 2))
+    columns = [starts, cuts, pc.add(cuts, pa.scalar(width, pa.int32()))]
+    bounds = pa.RecordBatch.from_arrays(columns, names=["head", "cut", "tail"]).to_tensor(row_major=True)
+    inner = pa.Array.from_buffers(pa.int32(), 3 * rows, [None, pa.py_buffer(bounds)])
+    offsets = pa.concat_arrays([inner, _offsets(strings).slice(rows, 1)])
+    parts = pa.StringArray.from_buffers(3 * rows, offsets.buffers()[1], strings.buffers()[2])
+    return parts.take(row_numbers(rows, 0, 3)), parts.take(row_numbers(rows, 2, 3))
+
+
+def split_alike(strings: pa.StringArray, separator: str) -> tuple[pa.StringArray, pa.StringArray] | None:
+    """Each string around its first ``separator``, given that it stands at the same place in all of them.
+
+    None when it does not, or when that is not plain: when a byte before it is not above the separator.
+    """
+    place = as_binary(strings)[0].as_py().find(separator.encode()) if len(strings) else -1
+    if place < 0:
+        return None
+    start = cut(strings, 0, place + 1)
+    head, found = cut(start, 0, place), cut(start, place)
+    alike = pc.min(pc.binary_length(found)).as_py() == 1 and byte_range(found) == (ord(separator),) * 2
+    if not alike or byte_range(head)[0] <= ord(separator):
+        return None
+    return head, cut(strings, place + 1)
 
 
 def split_number(strings: pa.StringArray, reverse: bool = False) -> tuple[pa.StringArray, pa.StringArray]:
@@ -44,6 +71,21 @@ def split_number(strings: pa.StringArray, reverse: bool = False) -> tuple[pa.Str
 def cut(strings: pa.StringArray, start: int, stop: int = _END) -> pa.StringArray:
     """Each string's bytes from ``start`` to ``stop``; the caller knows that no character is cut in two."""
     return pc.binary_slice(as_binary(strings), start, stop).view(pa.string())
+
+
+def byte_range(strings: pa.StringArray | pa.BinaryArray) -> tuple[int, int]:
+    """The lowest and the highest byte in all of the strings; (255, 0) when they have none.
+
+    It reads many bytes a cycle, and so answers at once for a whole array what a pattern asks of each string:
+    whether it has nothing but digits, or no control character.
+    """
+    bounds = _offsets(strings)
+    start, stop = bounds[0].as_py(), bounds[-1].as_py()
+    if start == stop:
+        return 255, 0
+    buffer = strings.buffers()[2]
+    found = pc.min_max(pa.Array.from_buffers(pa.uint8(), stop - start, [None, buffer], offset=start))
+    return found["min"].as_py(), found["max"].as_py()
 
 
 def as_binary(strings: pa.StringArray) -> pa.BinaryArray:
