@@ -13,12 +13,14 @@ from infra.cli import (
     demo,
     deploy,
     export,
+    model,
     pipeline,
     quarantine,
     release,
     stack,
     status,
     stream,
+    tune,
 )
 from marquee.errors import MarqueeError
 
@@ -47,5 +49,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Marquee: a serverless movie recommender, on LocalStack or AWS.",
 )
-for module in (demo, stack, status, deploy, stream, pipeline, batch, dataset, quarantine, export, release):
+_MODULES = (
+    *(demo, stack, status, deploy, stream, pipeline, tune, batch, dataset, model),
+    *(quarantine, export, release),
+)
+for module in _MODULES:
     module.register(app)
