@@ -3,16 +3,29 @@
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from infra.tune_workers import Workers
-from marquee.errors import TrainingError
+from marquee.errors import StackError, TrainingError
 from marquee.factors.fit import recipe
 from marquee.factors.search import HALVING, NDCG, SPACES, Range, Task, metric_of
 
 if TYPE_CHECKING:
     import optuna
+
+
+class Submits(Protocol):
+    """What :class:`~infra.tune_workers.Workers` do for a search."""
+
+    def submit(self, hyperparameters: Mapping[str, Any], rung: int) -> "Future[float | None]":
+        """Validate these settings on a rung, some time."""
+        ...
+
+
+type WorkersOf = Callable[[Task, int], AbstractContextManager[Submits]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,13 @@ class Outcome:
 
 
 def search(
-    task: Task, budget: int, jobs: int = 1, seed: int = 0, ended: Callable[[Trial], None] = lambda _: None
+    task: Task,
+    budget: int,
+    jobs: int = 1,
+    seed: int = 0,
+    *,
+    ended: Callable[[Trial], None] = lambda _: None,
+    workers: WorkersOf = Workers,
 ) -> Outcome:
     """Try ``budget`` settings, the defaults first, in ``jobs`` processes.
 
@@ -58,10 +77,12 @@ def search(
     Parameters
     ----------
     ended : is told each trial as it ends.
+    workers : makes what the trials run in.
 
     Raises
     ------
     TrainingError : no settings could be fitted.
+    StackError : a worker was killed.
     KeyboardInterrupt : before any trial had finished.
     """
     better = 1 if metric_of(task.objective) == NDCG else -1
@@ -73,10 +94,15 @@ def search(
         ended(trial)
 
     try:
-        with Workers(task, jobs) as workers:
-            _run(task, _study(task, budget, seed), workers, (budget, jobs), note)
+        with workers(task, jobs) as started:
+            _run(task, _study(task, budget, seed), started, (budget, jobs), note)
     except KeyboardInterrupt:
         interrupted = True
+    except BrokenProcessPool as error:
+        raise StackError(
+            f"a worker was killed, after {len(trials)} of {budget} settings;"
+            f" if memory ran out, use fewer --jobs than {jobs}"
+        ) from error
     finished = [
         (better * trial.value, trial) for trial in trials if trial.finished and trial.value is not None
     ]
@@ -113,7 +139,7 @@ class _Running:
 
 
 def _run(
-    task: Task, study: "optuna.Study", workers: Workers, size: tuple[int, int], note: Callable[[Trial], None]
+    task: Task, study: "optuna.Study", workers: Submits, size: tuple[int, int], note: Callable[[Trial], None]
 ) -> None:
     """Ask, validate, tell, until as many trials have ended as ``size``'s budget; of its jobs at a time."""
     from optuna.trial import TrialState  # noqa: PLC0415  as above

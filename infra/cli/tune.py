@@ -41,7 +41,7 @@ def tune(
     jobs: Annotated[
         int | None, typer.Option(min=1, max=256, help="Processes; as many as there are cores when left out.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the search and of the fits.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=999_999, help="Of the search and of the fits.")] = 0,
     as_json: AsJson = False,
     stage: Stage = aws.LOCAL_STAGE,
 ) -> None:
@@ -101,7 +101,7 @@ def _search(console: Console, task: Task, budget: int, jobs: int, seed: int) -> 
                 bar.update(shown, description=f"tuning {task.algorithm}, best {title} {best:.4f}")
             bar.advance(shown)
 
-        return search(task, budget, jobs, seed, ended)
+        return search(task, budget, jobs, seed, ended=ended)
 
 
 def _validated(task: Task, outcome: Outcome) -> dict[str, Any]:

@@ -112,10 +112,14 @@ class FakeLambda:
         self._variables = {"MODEL_ID": model_id} if model_id else {}
         self._error = error
 
-    def get_function_configuration(self, FunctionName: str, Qualifier: str) -> dict[str, Any]:
-        assert (FunctionName, Qualifier) == ("recommend", "live")
+    def get_alias(self, FunctionName: str, Name: str) -> dict[str, Any]:
+        assert (FunctionName, Name) == ("recommend", "live")
         if self._error:
             raise self._error
+        return {"FunctionVersion": "5"}
+
+    def get_function_configuration(self, FunctionName: str, Qualifier: str) -> dict[str, Any]:
+        assert (FunctionName, Qualifier) == ("recommend", "5")
         return {"Environment": {"Variables": self._variables}}
 
 

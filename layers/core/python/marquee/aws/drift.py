@@ -40,7 +40,9 @@ def look_up_live(functions: Any, function_name: str) -> str | None:
     if not function_name:
         return None
     try:
-        found = functions.get_function_configuration(FunctionName=function_name, Qualifier=LIVE)
+        # Asked for the version by number: LocalStack 4.14 does not find a configuration by an alias.
+        version = functions.get_alias(FunctionName=function_name, Name=LIVE)["FunctionVersion"]
+        found = functions.get_function_configuration(FunctionName=function_name, Qualifier=version)
     except (BotoCoreError, ClientError) as error:
         if getattr(error, "response", {}).get("Error", {}).get("Code") == "ResourceNotFoundException":
             return None

@@ -90,7 +90,7 @@ def task_of(interactions: Interactions, algorithm: str, objective: str, seed: in
     if not len(answers) or not len(asked.train):
         raise TrainingError(
             f"the dataset is too small to tune {objective} on: of {int(interactions.rated.sum())} ratings"
-            " none can be held out for validation; some user needs about ten"
+            " none can be held out for validation; some user needs at least six"
         )
     order = np.random.default_rng(seed).permutation(interactions.users)
     rungs = [
