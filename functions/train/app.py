@@ -7,8 +7,11 @@ from botocore.config import Config
 from chalice import Chalice, Rate
 
 from marquee.aws.batch import batch as score_everybody
+from marquee.aws.bucket import Bucket
+from marquee.aws.gate import find_live
 from marquee.aws.retrain import retrain as retrain_model
 from marquee.aws.train import train as train_model
+from marquee.factors.live import Live
 from marquee.settings import MetricsSettings, StorageSettings, TrainSettings
 
 app = Chalice(app_name="marquee-train")
@@ -21,10 +24,17 @@ def client(storage: StorageSettings) -> Any:
     return boto3.client("s3", config=Config(s3=addressing, retries=retries))
 
 
+def live(s3: Any, storage: StorageSettings, settings: TrainSettings) -> Live:
+    """The model now live, with which a new one is compared."""
+    return find_live(Bucket(s3, storage.bucket), boto3.client("lambda"), settings.recommend_function)
+
+
 def run(event: dict[str, Any]) -> dict[str, Any]:
     """Train what ``event`` asks for; the model's manifest."""
-    storage = StorageSettings.from_env()
-    return train_model(event, client(storage), storage, MetricsSettings.from_env())
+    storage, settings = StorageSettings.from_env(), TrainSettings.from_env()
+    s3 = client(storage)
+    beside, margin = live(s3, storage, settings), settings.gate_margin
+    return train_model(event, s3, storage, MetricsSettings.from_env(), live=beside, gate_margin=margin)
 
 
 @app.lambda_function(name="train")
@@ -41,8 +51,10 @@ def batch(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG00
 
 
 @app.schedule(Rate(1, unit=Rate.DAYS), name="retrain")
-def retrain(event: Any) -> dict[str, Any]:  # noqa: ARG001  a scheduled event says nothing we need
+def retrain(event: Any) -> dict[str, Any]:
     """Train the default model on the newest dataset, when that has changed enough."""
-    storage = StorageSettings.from_env()
-    settings = MetricsSettings.from_env(), TrainSettings.from_env()
-    return retrain_model({"algorithm": "svd"}, client(storage), storage, *settings)
+    storage, settings = StorageSettings.from_env(), TrainSettings.from_env()
+    s3 = client(storage)
+    beside = live(s3, storage, settings)
+    event, metrics = {"algorithm": "svd"}, MetricsSettings.from_env()
+    return retrain_model(event, s3, storage, metrics, settings, live=beside)

@@ -15,12 +15,14 @@ from infra.cli import (
     deploy,
     export,
     forget,
+    model,
     pipeline,
     quarantine,
     release,
     stack,
     status,
     stream,
+    tune,
     upkeep,
 )
 from marquee.errors import MarqueeError
@@ -50,20 +52,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Marquee: a serverless movie recommender, on LocalStack or AWS.",
 )
-for module in (
-    demo,
-    stack,
-    status,
-    deploy,
-    stream,
-    catalogue,
-    pipeline,
-    batch,
-    dataset,
-    quarantine,
-    upkeep,
-    forget,
-    export,
-    release,
-):
+_MODULES = (
+    *(demo, stack, status, deploy, stream, catalogue, pipeline, tune, batch, dataset, model),
+    *(quarantine, upkeep, forget, export, release),
+)
+for module in _MODULES:
     module.register(app)

@@ -33,10 +33,13 @@ def train(
     algorithm: Annotated[str, typer.Option(help="svd or nmf.")] = "svd",
     dataset: Annotated[str | None, typer.Option(help="Dataset id; the newest when left out.")] = None,
     objective: Annotated[str | None, typer.Option(help="ranking (the default) or rating.")] = None,
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="With the settings that `marquee tune` kept, not the defaults.")
+    ] = False,
     stage: Stage = aws.LOCAL_STAGE,
 ) -> None:
     """Train a model in Lambda and print its manifest's head."""
-    request = {"algorithm": algorithm, "dataset_id": dataset, "objective": objective}
+    request = {"algorithm": algorithm, "dataset_id": dataset, "objective": objective, "tuned": tuned or None}
     given = {key: value for key, value in request.items() if value is not None}
     with Console(stderr=True).status(f"training {algorithm} in Lambda"):
         manifest = pipeline.train(target(stage).client("lambda"), stage, given)

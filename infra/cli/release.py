@@ -28,17 +28,22 @@ def release(
         float,
         typer.Option(min=0, max=1, help=_WEIGHT_HELP.format("new version; below 1 it becomes a candidate")),
     ] = 1.0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Release a model that the gate refused; its version says so.")
+    ] = False,
     stage: Stage = aws.LOCAL_STAGE,
     dry_run: DryRun = False,
 ) -> None:
     """Publish a version that pins a model, and let the alias `live` send it requests.
 
     Two versions can share the traffic; a third is refused until `shift` or `rollback` has ended the split.
-    Releasing what is already live changes nothing. Exit code 1 when the model does not exist or the traffic
-    cannot be shared so.
+    Releasing what is already live changes nothing. A model whose training found it worse than the model then
+    live, or than the popularity list, is refused with the reasons.
+
+    Exit code 1 when the model does not exist or is refused, or the traffic cannot be shared so.
     """
     releaser = _releaser(stage, dry_run)
-    _report(releaser, releaser.release(model, weight))
+    _report(releaser, releaser.release(model, weight, force=force))
 
 
 def shift(

@@ -56,7 +56,11 @@ def _describe(
         "alias": {
             "name": "live",
             "versions": {
-                share.variant.version: {"model_id": share.variant.model_id, "weight": round(share.weight, 6)}
+                share.variant.version: {
+                    "model_id": share.variant.model_id,
+                    "weight": round(share.weight, 6),
+                    "forced": share.variant.forced,
+                }
                 for share in shares
             },
             "previous": {"version": previous.version, "model_id": previous.model_id} if previous else None,
@@ -73,7 +77,8 @@ def _print(found: dict[str, Any]) -> None:
     table.add_row("Live URL", found["live_url"] or "nothing is released")
     table.add_row("Preview URL", found["preview_url"] or "not deployed")
     for version, share in found["alias"]["versions"].items():
-        table.add_row("live", f"version {version}  {share['model_id']}  {share['weight']:.0%}")
+        forced = "  released by force" if share["forced"] else ""
+        table.add_row("live", f"version {version}  {share['model_id']}  {share['weight']:.0%}{forced}")
     if previous := found["alias"]["previous"]:
         table.add_row("previous", f"version {previous['version']}  {previous['model_id']}")
     partitions = ", ".join(f"{number}: {count:,}" for number, count in found["lag"]["partitions"].items())

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from infra.aws import Target
 from infra.release import gateway, models, state
+from infra.release.gate import pass_gate
 from infra.release.plan import (
     NEW,
     DeployLiveStage,
@@ -20,7 +21,7 @@ from infra.release.plan import (
     plan_rollback,
     plan_shift,
 )
-from infra.release.variants import LIVE, MODEL_VARIABLE, ReleaseState, function_name
+from infra.release.variants import LIVE, MODEL_VARIABLE, ReleaseState, description, function_name
 from marquee.errors import ReleaseError
 
 _WAIT_SECONDS = 120.0
@@ -40,13 +41,22 @@ class Releaser:
     dry_run: bool = False
     progress: Callable[[str], None] = lambda _: None
 
-    def release(self, model_id: str, weight: float = 1.0) -> Plan:
+    def release(self, model_id: str, weight: float = 1.0, *, force: bool = False) -> Plan:
         """Serve ``model_id`` to the share ``weight`` of live requests, as ``plan_release`` says.
 
-        Raises :class:`ModelNotFoundError` when the model has no manifest.
+        Raises :class:`ModelNotFoundError` when the model has no manifest, and :class:`ReleaseError` when the
+        gate refused it and ``force`` does not overrule that.
         """
-        models.require_model(self.target.client("s3"), self.bucket, model_id)
-        return self._carry_out(lambda present: plan_release(present, model_id, weight))
+        manifest = models.require_model(self.target.client("s3"), self.bucket, model_id)
+
+        def plan(present: ReleaseState) -> Plan:
+            live = present.live[0].variant.model_id if present.live else None
+            passage = pass_gate(manifest, model_id, live, force=force)
+            for note in passage.notes:
+                self.progress(note)
+            return plan_release(present, model_id, weight, forced=passage.forced)
+
+        return self._carry_out(plan)
 
     def shift(self, weight: float) -> Plan:
         """Give the candidate the share ``weight``: 1 promotes it, 0 ends the split without it."""
@@ -75,8 +85,8 @@ class Releaser:
         for step in plan.steps:
             self.progress(str(step))
             match step:
-                case PublishVersion(model_id):
-                    numbers[NEW] = publish(functions, name, model_id, self._poll_seconds)
+                case PublishVersion(model_id, forced):
+                    numbers[NEW] = publish(functions, name, model_id, self._poll_seconds, forced=forced)
                 case PointAlias(alias, version, candidate):
                     numbered = replace(
                         step,
@@ -95,8 +105,10 @@ class Releaser:
         return _POLL_SECONDS_LOCAL if self.target.local else _POLL_SECONDS_AWS
 
 
-def publish(functions: Any, name: str, model_id: str, poll_seconds: float) -> str:
+def publish(functions: Any, name: str, model_id: str, poll_seconds: float, *, forced: bool = False) -> str:
     """Publish a version of ``name`` that pins ``model_id``; ``$LATEST`` pins none after. Returns its number.
+
+    Its description says the model, and whether it was ``forced`` past the gate.
 
     ``$LATEST`` pins no model even when an earlier run was killed half-way: restoring takes the variable out.
     """
@@ -107,7 +119,7 @@ def publish(functions: Any, name: str, model_id: str, poll_seconds: float) -> st
             FunctionName=name,
             CodeSha256=latest["CodeSha256"],
             **_expecting(latest),
-            Description=f"model {model_id}",
+            Description=description(model_id, forced=forced),
         )["Version"]
         _wait(functions, "function_active_v2", poll_seconds, FunctionName=name, Qualifier=version)
     finally:

@@ -11,12 +11,13 @@ NEW = "the new version"
 
 @dataclass(frozen=True)
 class PublishVersion:
-    """Publish what ``$LATEST`` runs, with ``model_id`` pinned."""
+    """Publish what ``$LATEST`` runs, with ``model_id`` pinned; ``forced`` past the gate."""
 
     model_id: str
+    forced: bool = False
 
     def __str__(self) -> str:
-        return f"publish a version with MODEL_ID={self.model_id}"
+        return f"publish a version with MODEL_ID={self.model_id}{', by force' if self.forced else ''}"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Plan:
         return [str(step) for step in self.steps] or ["nothing to do"]
 
 
-def plan_release(state: ReleaseState, model_id: str, weight: float = 1.0) -> Plan:
+def plan_release(state: ReleaseState, model_id: str, weight: float = 1.0, *, forced: bool = False) -> Plan:
     """Serve ``model_id`` with the present code to the share ``weight`` (in [0, 1]) of live requests.
 
     A version that already pins this model and runs this code is used again. Releasing what is live with the
@@ -75,7 +76,7 @@ def plan_release(state: ReleaseState, model_id: str, weight: float = 1.0) -> Pla
     _check_weight(weight)
     existing = state.find(model_id, state.build)
     target = existing.version if existing else NEW
-    steps: list[Step] = [] if existing else [PublishVersion(model_id)]
+    steps: list[Step] = [] if existing else [PublishVersion(model_id, forced)]
     steps += _route(state, model_id, target, weight)
     if not state.granted:
         steps.append(GrantApi())

@@ -14,6 +14,7 @@ from infra.release.variants import (
     Share,
     Variant,
     build_of,
+    forced_of,
     function_name,
     model_of,
 )
@@ -85,7 +86,8 @@ def statement_id(api_id: str) -> str:
 
 
 def _described(configuration: dict[str, Any]) -> Variant:
-    return Variant(configuration["Version"], model_of(configuration), build_of(configuration))
+    model_id, build = model_of(configuration), build_of(configuration)
+    return Variant(configuration["Version"], model_id, build, forced_of(configuration))
 
 
 def _variant(functions: Any, name: str, version: str) -> Variant:

@@ -11,6 +11,7 @@ from infra.deploy.resources import function_names
 MODEL_VARIABLE = "MODEL_ID"
 LIVE = "live"
 PREVIOUS = "previous"
+_FORCED = ", forced"
 
 
 def function_name(stage: str) -> str:
@@ -38,16 +39,31 @@ def model_of(configuration: Mapping[str, Any]) -> str:
     return str(configuration.get("Environment", {}).get("Variables", {}).get(MODEL_VARIABLE, ""))
 
 
+def description(model_id: str, *, forced: bool) -> str:
+    """What a published version says of itself."""
+    return f"model {model_id}{_FORCED if forced else ''}"
+
+
+def forced_of(configuration: Mapping[str, Any]) -> bool:
+    """Whether a version was published past the gate."""
+    return str(configuration.get("Description", "")).endswith(_FORCED)
+
+
 @dataclass(frozen=True)
 class Variant:
-    """A published version, the model it pins, and the :func:`build_of` the rest."""
+    """A published version, the model it pins, and the :func:`build_of` the rest.
+
+    ``forced`` says that the gate had refused the model when the version was published.
+    """
 
     version: str
     model_id: str
     build: str
+    forced: bool = False
 
     def __str__(self) -> str:
-        return f"version {self.version} (model {self.model_id or 'none'})"
+        forced = ", forced" if self.forced else ""
+        return f"version {self.version} (model {self.model_id or 'none'}{forced})"
 
 
 @dataclass(frozen=True)

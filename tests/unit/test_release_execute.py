@@ -177,6 +177,61 @@ def test_a_model_without_a_manifest_does_not_exist_and_the_known_ones_are_named(
             releaser.release(model_id)
 
 
+def judged(model_id: str, *, releasable: bool, against: str | None = None) -> None:
+    """A model whose manifest has the gate's verdict."""
+    gate = {"releasable": releasable, "against": against, "margin": 0.0, "reasons": ["it ranks oddly"]}
+    manifest = json.dumps({"gate": gate}).encode()
+    client("s3").put_object(Bucket=BUCKET, Key=f"models/{model_id}/manifest.json", Body=manifest)
+
+
+def test_a_model_that_the_gate_refused_is_released_by_force_only_and_its_version_says_so(
+    releaser: Releaser,
+) -> None:
+    judged("svd-poor", releasable=False)
+    with pytest.raises(ReleaseError, match=r"svd-poor is not releasable: it ranks oddly\. `--force`"):
+        releaser.release("svd-poor")
+    assert live() == {}
+    releaser.release("svd-poor", force=True)
+    pinned = client("lambda").get_function_configuration(FunctionName=NAME, Qualifier="live")
+    assert pinned["Description"] == "model svd-poor, forced"
+    status = release_status(TARGET, "local")
+    assert status is not None
+    (share,) = status.live
+    assert share.variant.forced
+    assert str(share) == "version 1 (model svd-poor, forced) with 100%"
+
+
+def test_force_says_nothing_of_a_model_that_needs_none(releaser: Releaser) -> None:
+    judged("svd-good", releasable=True)
+    releaser.release("svd-good", force=True)
+    pinned = client("lambda").get_function_configuration(FunctionName=NAME, Qualifier="live")
+    assert pinned["Description"] == "model svd-good"
+
+
+def test_a_refused_model_is_refused_in_a_dry_run_too(api_id: str) -> None:
+    judged("svd-poor", releasable=False)
+    dry = Releaser(TARGET, "local", BUCKET, dry_run=True)
+    with pytest.raises(ReleaseError, match="not releasable"):
+        dry.release("svd-poor")
+    assert "publish a version with MODEL_ID=svd-poor, by force" in dry.release("svd-poor", force=True).lines()
+
+
+def test_a_release_notes_what_the_gate_could_not_know(api_id: str) -> None:
+    notes: list[str] = []
+    releaser = Releaser(TARGET, "local", BUCKET, progress=notes.append)
+    releaser.release("svd-a")
+    assert notes[0] == "svd-a has no gate in its manifest: it is taken as releasable"
+    judged("nmf-new", releasable=True)
+    notes.clear()
+    releaser.release("nmf-new", 0.5)
+    assert notes[0] == "nmf-new was compared with nothing, then live; live now is svd-a"
+    releaser.shift(1)
+    judged("svd-third", releasable=True, against="nmf-new")
+    notes.clear()
+    releaser.release("svd-third")
+    assert not any("compared" in note for note in notes)
+
+
 def test_where_nothing_is_deployed_a_release_says_so() -> None:
     with mock_aws(config={"lambda": {"use_docker": False}}):
         client("s3").create_bucket(Bucket=BUCKET)

@@ -30,6 +30,9 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
+_RECOMMEND_FUNCTION = "function whose live model new datasets and models are compared with; empty means none"
+
+
 def _parse(raw: str, kind: type, metadata: Mapping[str, Any]) -> Any:
     env = metadata["env"]
     try:
@@ -155,9 +158,7 @@ class DatasetSettings(FromEnvironment):
         minimum=1,
         maximum=1_000_000,
     )
-    recommend_function: str = setting(
-        "RECOMMEND_FUNCTION", "function whose live model a new dataset is compared with; empty means none", ""
-    )
+    recommend_function: str = setting("RECOMMEND_FUNCTION", _RECOMMEND_FUNCTION, "")
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ class UpkeepSettings(FromEnvironment):
 
 @dataclass(frozen=True)
 class TrainSettings(FromEnvironment):
-    """The scheduled training."""
+    """The scheduled training, and what a new model must be to be released."""
 
     retrain_min_change: float = setting(
         "RETRAIN_MIN_CHANGE",
@@ -245,6 +246,14 @@ class TrainSettings(FromEnvironment):
         minimum=0,
         maximum=100,
     )
+    gate_margin: float = setting(
+        "GATE_MARGIN",
+        "how much worse in NDCG@10 than the live model a new one may surely be and still be released",
+        0.0,
+        minimum=0,
+        maximum=1,
+    )
+    recommend_function: str = setting("RECOMMEND_FUNCTION", _RECOMMEND_FUNCTION, "")
 
 
 @dataclass(frozen=True)

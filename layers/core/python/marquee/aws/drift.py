@@ -28,6 +28,15 @@ def live_model_id(functions: Any, function_name: str) -> str | None:
     functions : boto3's Lambda client.
     function_name : the function behind the API; empty means that there is none.
     """
+    try:
+        return look_up_live(functions, function_name)
+    except StorageError as error:
+        _log.warning("%s", error)
+        return None
+
+
+def look_up_live(functions: Any, function_name: str) -> str | None:
+    """As :func:`live_model_id`; but where Lambda does not tell, :class:`StorageError` says so."""
     if not function_name:
         return None
     try:
@@ -35,9 +44,9 @@ def live_model_id(functions: Any, function_name: str) -> str | None:
         version = functions.get_alias(FunctionName=function_name, Name=LIVE)["FunctionVersion"]
         found = functions.get_function_configuration(FunctionName=function_name, Qualifier=version)
     except (BotoCoreError, ClientError) as error:
-        if getattr(error, "response", {}).get("Error", {}).get("Code") != "ResourceNotFoundException":
-            _log.warning("%s:%s cannot be looked up: %s", function_name, LIVE, error)
-        return None
+        if getattr(error, "response", {}).get("Error", {}).get("Code") == "ResourceNotFoundException":
+            return None
+        raise StorageError(f"{function_name}:{LIVE} cannot be looked up: {error}") from error
     return found.get("Environment", {}).get("Variables", {}).get("MODEL_ID") or None
 
 

@@ -93,8 +93,9 @@ class _Buffer:
 
     def chunk(self, next_offsets: Mapping[int, int]) -> Chunk:
         self._end_run()
-        columns = (pa.concat_arrays(column) for column in (self.values, self.partitions, self.offsets))
-        return Chunk(*columns, next_offsets)
+        columns = (self.values, self.partitions, self.offsets)
+        values, partitions, offsets = (pa.concat_arrays(column) for column in columns)
+        return Chunk(values, partitions, offsets, next_offsets)
 
     def _end_run(self) -> None:
         partition, offsets = self._run

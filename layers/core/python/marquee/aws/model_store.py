@@ -11,6 +11,8 @@ from marquee.factors.manifest import FileEntry, Manifest, file_entry, model_id_o
 
 _UPLOADS = 10
 """As many as a boto3 client holds connections for."""
+_NAMED = 10
+"""Known ids that an error names, at most."""
 
 Files = Callable[[], Iterable[tuple[str, bytes]]]
 
@@ -62,6 +64,31 @@ class ModelStore:
         if payload is None:
             raise ModelNotFoundError(f"no model {model_id!r} in s3://{self._bucket.name}/{MODELS}/")
         return Manifest.from_json(payload)
+
+    def latest_id(self) -> str | None:
+        """The model trained last; None when there is none."""
+        payload = self._bucket.get(LATEST_KEY)
+        return None if payload is None else str(json.loads(payload)["model_id"])
+
+    def find(self, model_id: str | None) -> Manifest:
+        """The manifest of ``model_id``, of the model trained last when that is None.
+
+        Raises
+        ------
+        ModelNotFoundError : there is no such model; the message names those that there are, newest first.
+        CorruptObjectError : what stands there is no manifest.
+        """
+        wanted = model_id or self.latest_id()
+        if wanted is None:
+            raise ModelNotFoundError(f"no model in s3://{self._bucket.name}/: `marquee train` makes one")
+        try:
+            return self.read_manifest(wanted)
+        except ModelNotFoundError as error:
+            known = [manifest.model_id for manifest in self.list_models()]
+            if not known:
+                raise
+            more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+            raise ModelNotFoundError(f"{error}; known are {', '.join(known[:_NAMED])}{more}") from error
 
     def list_models(self) -> list[Manifest]:
         """Manifests of all models, newest first."""

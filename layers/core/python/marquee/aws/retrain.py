@@ -8,7 +8,9 @@ from marquee.aws.bucket import Bucket
 from marquee.aws.dataset_store import DatasetStore
 from marquee.aws.model_store import ModelStore
 from marquee.aws.train import train
+from marquee.aws.tuned import read_tuned
 from marquee.errors import DatasetNotFoundError
+from marquee.factors.live import NOTHING_LIVE, Live
 from marquee.factors.manifest import Manifest
 from marquee.settings import MetricsSettings, StorageSettings, TrainSettings
 
@@ -22,8 +24,13 @@ def retrain(
     storage: StorageSettings,
     metrics: MetricsSettings,
     settings: TrainSettings,
+    *,
+    live: Live = NOTHING_LIVE,
 ) -> dict[str, Any]:
     """Train as :func:`~marquee.aws.train.train` does, or say why not.
+
+    Hyperparameters that the event does not name are those that ``marquee tune`` found last for this algorithm
+    and objective; where it found none, the defaults.
 
     Returns
     -------
@@ -41,8 +48,11 @@ def retrain(
     if last is not None and not enough:
         _log.warning("training skipped: %s", reason)
         return {"skipped": reason, "model_id": last.model_id, "dataset_id": dataset_id}
-    _log.warning("training on %s: %s", dataset_id, reason)
-    return train({**event, "dataset_id": dataset_id}, s3, storage, metrics)
+    tuned = read_tuned(bucket, algorithm, objective)
+    found = f"settings of {tuned.created_at}, tuned on {tuned.dataset_id}" if tuned else "default settings"
+    _log.warning("training on %s with %s: %s", dataset_id, found, reason)
+    request = {**event, "dataset_id": dataset_id, "tuned": tuned is not None}
+    return train(request, s3, storage, metrics, live=live, gate_margin=settings.gate_margin)
 
 
 def _judged(datasets: DatasetStore, dataset_id: str, last: Manifest | None, least: float) -> tuple[bool, str]:

@@ -10,6 +10,7 @@ from marquee.aws.bucket import Bucket
 from marquee.aws.dataset_store import DatasetStore
 from marquee.aws.emf import emit
 from marquee.aws.model_store import ModelStore
+from marquee.aws.tuned import Tuned, read_tuned
 from marquee.dataset.filters import Filters, filtered
 from marquee.dataset.interactions import Interactions, interactions_of
 from marquee.errors import InputError
@@ -19,25 +20,36 @@ from marquee.factors import layout
 from marquee.factors.cold_start import cold_start_rows
 from marquee.factors.evaluate import evaluate
 from marquee.factors.fit import ALGORITHMS, Recipe, fit, recipe
+from marquee.factors.gate import judge
+from marquee.factors.live import NOTHING_LIVE, Live
 from marquee.factors.manifest import FileEntry, Manifest, Shapes
 from marquee.factors.model import Factors
 from marquee.factors.shards import user_shards
 from marquee.settings import MetricsSettings, StorageSettings
 
-_ACCEPTED = ("algorithm", "objective", "hyperparameters", "seed", "dataset_id")
+_ACCEPTED = ("algorithm", "objective", "hyperparameters", "seed", "dataset_id", "tuned")
 
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What to train; no ``dataset_id`` means the newest dataset."""
+    """What to train; no ``dataset_id`` means the newest dataset.
+
+    ``source`` says where the hyperparameters come from, as ``hyperparameters_source`` of a manifest.
+    """
 
     recipe: Recipe
     seed: int
     dataset_id: str | None
+    source: Mapping[str, Any]
 
     @classmethod
-    def from_event(cls, event: Mapping[str, Any]) -> "TrainRequest":
+    def from_event(cls, event: Mapping[str, Any], bucket: Bucket | None = None) -> "TrainRequest":
         """Check an invocation's event.
+
+        Parameters
+        ----------
+        bucket : where ``tuned`` settings are read from, when the event asks for them. Hyperparameters that
+            the event names as well win over those.
 
         Raises
         ------
@@ -57,16 +69,57 @@ class TrainRequest:
             raise InputError("seed", f"seed {seed!r} must be a whole number from 0 to {2**32 - 1}")
         if dataset_id is not None and (not isinstance(dataset_id, str) or not dataset_id):
             raise InputError("dataset_id", f"dataset_id {dataset_id!r} must be the id of a dataset")
-        made = recipe(event["algorithm"], event.get("objective", "ranking"), hyperparameters)
-        return cls(made, seed, dataset_id)
+        algorithm, objective = event["algorithm"], event.get("objective", "ranking")
+        source: dict[str, Any] = {"from": "request" if hyperparameters else "defaults"}
+        if event.get("tuned", False):
+            tuned = _tuned(event["tuned"], bucket, algorithm, objective)
+            source = tuned.source | ({"changed": sorted(hyperparameters)} if hyperparameters else {})
+            hyperparameters = {**tuned.hyperparameters, **hyperparameters}
+        made = recipe(algorithm, objective, hyperparameters)
+        return cls(made, seed, dataset_id, source)
+
+
+def _tuned(asked: object, bucket: Bucket | None, algorithm: str, objective: str) -> Tuned:
+    if asked is not True or bucket is None:
+        raise InputError("tuned", f"tuned {asked!r} must be true or false")
+    found = read_tuned(bucket, algorithm, objective)
+    if found is None:
+        raise InputError(
+            "tuned",
+            f"there are no tuned settings of {algorithm} for {objective}: find some with"
+            f" `marquee tune --algorithm {algorithm} --objective {objective}`",
+        )
+    return found
+
+
+def read_interactions(
+    datasets: DatasetStore, dataset: Mapping[str, Any], movies: Mapping[str, Film]
+) -> Interactions:
+    """What the users of a dataset made of its movies, as its manifest says to read and filter it."""
+    minutes = {movie_id: movie.minutes for movie_id, movie in movies.items() if movie.minutes}
+    met = interactions_of(
+        datasets.tables(dataset), int(dataset["rating_scale"]), minutes, Watching.of(dataset)
+    )
+    return filtered(met, Filters.of(dataset))
 
 
 def train(
-    event: Mapping[str, Any], s3: Any, storage: StorageSettings, metrics: MetricsSettings
+    event: Mapping[str, Any],
+    s3: Any,
+    storage: StorageSettings,
+    metrics: MetricsSettings,
+    *,
+    live: Live = NOTHING_LIVE,
+    gate_margin: float = 0.0,
 ) -> dict[str, Any]:
     """Train what ``event`` asks for, store it, and return the model's manifest as plain data.
 
     The model served is fitted on the whole dataset; its figures come from a fit on the past alone.
+
+    Parameters
+    ----------
+    live : the model now live, with which the new one is compared.
+    gate_margin : how much worse than it the new one may surely be and still be releasable, in NDCG@10.
 
     Raises
     ------
@@ -74,20 +127,16 @@ def train(
     DatasetNotFoundError : there is no such dataset.
     TrainingError : the dataset cannot be trained on.
     """
-    request = TrainRequest.from_event(event)
     bucket = Bucket(s3, storage.bucket)
+    request = TrainRequest.from_event(event, bucket)
     datasets = DatasetStore(bucket)
     dataset_id = request.dataset_id or datasets.latest_id()
     dataset = datasets.read_manifest(dataset_id)
     movies = datasets.movies(dataset)
-    minutes = {movie_id: movie.minutes for movie_id, movie in movies.items() if movie.minutes}
-    met = interactions_of(
-        datasets.tables(dataset), int(dataset["rating_scale"]), minutes, Watching.of(dataset)
-    )
-    interactions = filtered(met, Filters.of(dataset))
+    interactions = read_interactions(datasets, dataset, movies)
 
     started = time.perf_counter()
-    figures = evaluate(interactions, request.recipe, request.seed)
+    figures = evaluate(interactions, request.recipe, request.seed, live)
     evaluated = time.perf_counter()
     factors = fit(interactions, request.recipe, request.seed)
     fitted = time.perf_counter()
@@ -109,6 +158,8 @@ def train(
             rating_scale=interactions.rating_scale,
             train_seconds=fitted - evaluated,
             evaluation_seconds=evaluated - started,
+            gate=judge(figures, gate_margin).to_dict(),
+            hyperparameters_source=request.source,
             metrics=figures,
             shapes=Shapes(factors.users, factors.items, factors.rank),
             user_shards=shards,

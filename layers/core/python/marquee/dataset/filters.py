@@ -56,6 +56,14 @@ def filtered(interactions: Interactions, filters: Filters) -> Interactions:
     return interactions if kept.all() else _compacted(interactions.select(kept), by_user > 0, by_item > 0)
 
 
+def only_users(interactions: Interactions, rows: NDArray[np.int64]) -> Interactions:
+    """Only the users of these ``rows``, which rise, with all the items."""
+    kept = np.zeros(interactions.users, np.bool_)
+    kept[rows] = True
+    chosen = interactions.select(kept[interactions.user])
+    return _compacted(chosen, kept, np.ones(interactions.items, np.bool_))
+
+
 def _compacted(
     interactions: Interactions, users: NDArray[np.bool_], items: NDArray[np.bool_]
 ) -> Interactions:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from marquee.events.strings import as_binary, byte_range, cut
+from marquee.events.strings import byte_range, cut
 
 USER_DIGITS = 18
 NUMBER_DIGITS = 9

@@ -7,9 +7,12 @@ from numpy.typing import NDArray
 
 from marquee.dataset.interactions import Interactions
 from marquee.dataset.splits import Split, split_at_time, split_per_user
+from marquee.errors import TrainingError
+from marquee.factors import gate
 from marquee.factors.bayesian import BayesianSettings, Posterior
 from marquee.factors.fit import Recipe, fit, posterior, recipe
 from marquee.factors.intervals import bootstrap_interval
+from marquee.factors.live import NOTHING_LIVE, Live
 from marquee.factors.metrics import RankingPerUser, popularity_factors, rank_per_user, rating_metrics
 from marquee.factors.model import Factors
 from marquee.factors.preference import liked
@@ -32,24 +35,32 @@ _NAMES = {
 }
 
 
-def evaluate(interactions: Interactions, made: Recipe, seed: int) -> dict[str, Any]:
+def evaluate(
+    interactions: Interactions, made: Recipe, seed: int, live: Live = NOTHING_LIVE
+) -> dict[str, Any]:
     """Fit on the past, ask about the future; nothing of the future is seen in fitting.
 
     The figures come from each user's last ratings held out, as in the literature; those under ``temporal``
     from one moment that parts past from future for everybody. Ranking figures are those of ``made``. Errors
     are those of the same algorithm fitted for ``rating``: the served scores of a ``ranking`` model are no
     ratings. Figures that the data cannot give are None. ARCHITECTURE.md lists them.
+
+    Parameters
+    ----------
+    live : the model to compare with, on the first of the two splits; costs one more fit, or none when both
+        are made alike.
     """
-    figures = _on(split_per_user(interactions), made, seed)
+    figures = _on(split_per_user(interactions), made, seed, live)
     later = _on(split_at_time(interactions), made, seed)
     return {"split": SPLIT} | figures | {"temporal": {"split": TEMPORAL} | later}
 
 
-def _on(split: Split, made: Recipe, seed: int) -> dict[str, Any]:
+def _on(split: Split, made: Recipe, seed: int, live: Live | None = None) -> dict[str, Any]:
     figures: dict[str, Any] = {"rmse": None, "mae": None}
     trainable = len(split.train) and (made.objective == "ranking" or split.train.rated.any())
     if not trainable or not len(split.test):
-        return figures | _means(None) | {"users_evaluated": 0, "popularity": _means(None)}
+        figures |= _means(None) | {"users_evaluated": 0, "popularity": _means(None)}
+        return figures if live is None else figures | {"live": _beside_live(live, made, seed, split, None)[0]}
     settings, exact = made.settings, None
     if isinstance(settings, BayesianSettings):
         exact = posterior(split.train, settings, seed)
@@ -65,9 +76,42 @@ def _on(split: Split, made: Recipe, seed: int) -> dict[str, Any]:
         "recall_at_10": bootstrap_interval(ranked.recall),
         "ndcg_at_10_over_popularity": bootstrap_interval(ranked.ndcg - popular.ndcg),
     }
+    if live is not None:
+        figures["live"], ndcg = _beside_live(live, made, seed, split, ranked)
+        over = None if ndcg is None else bootstrap_interval(ranked.ndcg - ndcg)
+        figures["intervals"]["ndcg_at_10_over_live"] = over
     figures["users"] = _by_users(ranked, popular, split)
     figures["items"] = _by_items(ranked, popular, split, likes)
     return figures | _errors(fitted, exact, split, made, seed)
+
+
+def _beside_live(
+    live: Live, made: Recipe, seed: int, split: Split, ranked: RankingPerUser | None
+) -> tuple[dict[str, Any], NDArray[np.float64] | None]:
+    """``metrics.live``, and the NDCG of each user of ``ranked`` under the live model's recipe.
+
+    Parameters
+    ----------
+    ranked : the candidate's lists; None when nothing could be fitted or asked.
+    """
+
+    def told(status: str, reason: str | None, found: RankingPerUser | None = None) -> dict[str, Any]:
+        return {"model_id": live.model_id, "status": status, "reason": reason} | _means(found)
+
+    if live == NOTHING_LIVE:
+        return told(gate.NOTHING_LIVE, live.reason), None
+    if live.recipe is None:
+        return told(gate.NOT_COMPARED, live.reason), None
+    if (live.recipe, live.seed) == (made, seed):
+        reason = "both are made by the same recipe and seed, so that on the same data they are the same"
+        return told(gate.SAME_RECIPE, reason, ranked), ranked.ndcg if ranked is not None else None
+    if ranked is None or not len(ranked.rows):
+        return told(gate.NOT_COMPARED, "too little is held out"), None
+    try:
+        theirs = _ranked(fit(split.train, live.recipe, live.seed), split)
+    except TrainingError as error:
+        return told(gate.NOT_COMPARED, f"its recipe cannot be fitted on this dataset: {error}"), None
+    return told(gate.COMPARED, None, theirs), theirs.ndcg
 
 
 def _errors(

@@ -9,6 +9,8 @@ from typing import Any, Self
 from marquee.errors import CorruptObjectError
 
 FORMAT = 1
+_OPTIONAL = ("evaluation_seconds", "gate", "hyperparameters_source")
+"""What older manifests lack."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Manifest:
     files: Mapping[str, FileEntry] = field(repr=False)
     format: int = FORMAT
     evaluation_seconds: float = 0.0
+    gate: Mapping[str, Any] | None = None
+    hyperparameters_source: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -79,7 +83,8 @@ class Manifest:
                 f"model manifest of format {data.get('format')!r}: {FORMAT} is understood"
             )
         try:
-            values = {item.name: data[item.name] for item in fields(cls) if item.name != "evaluation_seconds"}
+            values = {item.name: data[item.name] for item in fields(cls) if item.name not in _OPTIONAL}
+            values |= {name: data[name] for name in _OPTIONAL if name in data}
             values["shapes"] = Shapes(*(int(data["shapes"][name]) for name in ("users", "items", "rank")))
             values["files"] = {
                 str(name): FileEntry(str(entry["sha256"]), int(entry["bytes"]))

@@ -1,0 +1,129 @@
+"""Tables with bars, of the figures in a model's manifest."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from marquee.factors.compare import FIGURES
+
+_BAR = 30
+TITLES = {
+    "ndcg_at_10": "NDCG@10",
+    "recall_at_10": "Recall@10",
+    "mrr_at_10": "MRR@10",
+    "hit_rate_at_10": "hit rate@10",
+    "coverage": "coverage",
+    "novelty": "novelty, bits",
+    "rmse": "RMSE",
+    "mae": "MAE",
+}
+_NDCG = "ndcg_at_10"
+
+
+def said(value: float | None, sign: str = "") -> str:
+    """A figure; a dash where there is none."""
+    return "–" if value is None else f"{value:{sign}.4f}"
+
+
+def interval_of(interval: Sequence[float] | None, sign: str = "") -> str:
+    """A 95% interval; empty where there is none."""
+    return "" if interval is None else f"{interval[0]:{sign}.4f} to {interval[1]:{sign}.4f}"
+
+
+def figures_table(metrics: Mapping[str, Any]) -> Table:
+    """Every figure with its interval; beside it popularity's, the live model's, those on the later split."""
+    table = _table(("",), ("model", "95%", "popularity", "live", "temporal"))
+    others = [metrics.get(name) or {} for name in ("popularity", "live", "temporal")]
+    intervals = metrics.get("intervals") or {}
+    for name in FIGURES:
+        cells = (said(one.get(name)) for one in others)
+        table.add_row(TITLES[name], said(metrics.get(name)), interval_of(intervals.get(name)), *cells)
+    for name, other in (("popularity", "the popularity list"), ("live", "the live model")):
+        if (over := intervals.get(f"ndcg_at_10_over_{name}")) is not None:
+            table.add_row(f"NDCG@10 over {other}", "", interval_of(over, "+"))
+    return table
+
+
+def ranking_plot(metrics: Mapping[str, Any]) -> Table:
+    """NDCG@10 of the model, of popularity and of the live model as bars; the model's with its interval."""
+    intervals = metrics.get("intervals") or {}
+    rows = [("model", metrics.get(_NDCG), intervals.get(_NDCG))]
+    rows += [(name, (metrics.get(name) or {}).get(_NDCG), None) for name in ("popularity", "live")]
+    return _bars("NDCG@10", rows)
+
+
+def users_plot(metrics: Mapping[str, Any]) -> Table:
+    """NDCG@10 by group of users, beside the popularity list's."""
+    rows = []
+    for name, group in (metrics.get("users") or {}).items():
+        label = f"{name}, {group.get('users_evaluated', 0):,} users"
+        rows.append((label, group.get(_NDCG), group.get("ndcg_at_10_interval")))
+        rows.append(("  popularity", (group.get("popularity") or {}).get(_NDCG), None))
+    return _bars("NDCG@10 by users", rows)
+
+
+def items_plot(metrics: Mapping[str, Any]) -> Table:
+    """Recall@10 by group of items, beside the popularity list's."""
+    rows = []
+    for name, group in (metrics.get("items") or {}).items():
+        rows.append((f"{name}, {group.get('items', 0):,} movies", group.get("recall_at_10"), None))
+        rows.append(("  popularity", (group.get("popularity") or {}).get("recall_at_10"), None))
+    return _bars("Recall@10 by movies", rows)
+
+
+def compare_table(found: Mapping[str, Any]) -> Table:
+    """Figures of two models, their difference, and a bar to the side of the one that has more."""
+    table = _table(("",), (*found["models"], "change"))
+    table.add_column("")
+    groups = (
+        ("{}", [(TITLES[name], one) for name, one in found["figures"].items()]),
+        ("popularity's {}", [("NDCG@10", found["popularity"][_NDCG])]),
+        ("temporal {}", [(TITLES[name], found["temporal"][name]) for name in (_NDCG, "rmse")]),
+        ("{}", [(f"NDCG@10, {name} users", one) for name, one in found["users"].items()]),
+        ("{}", [(f"Recall@10, {name} movies", one) for name, one in found["items"].items()]),
+    )
+    for heading, rows in groups:
+        for name, one in rows:
+            cells = (said(value) for value in one["values"])
+            table.add_row(heading.format(name), *cells, said(one["change"], "+"), _lean(one))
+    return table
+
+
+def _table(left: Sequence[str], right: Sequence[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in left:
+        table.add_column(heading)
+    for heading in right:
+        table.add_column(escape(heading), justify="right")
+    return table
+
+
+def _bars(heading: str, rows: Sequence[tuple[str, float | None, Sequence[float] | None]]) -> Table:
+    """A bar for each row that has a value, all to one scale, and its interval drawn at the bar's end."""
+    known = [value for _, value, _ in rows if value is not None]
+    ends = [interval[1] for _, _, interval in rows if interval is not None]
+    longest = max([*known, *ends, 1e-9])
+    table = _table((heading,), ("value",))
+    table.add_column("")
+    for label, value, interval in rows:
+        if value is not None:
+            table.add_row(escape(label), said(value), _bar(value / longest, interval, longest))
+    return table
+
+
+def _bar(share: float, interval: Sequence[float] | None, longest: float) -> str:
+    low, high = (share, share) if interval is None else (interval[0] / longest, interval[1] / longest)
+    first, last = (round(_BAR * max(end, 0.0)) for end in (low, high))
+    sure = min(first, round(_BAR * share))
+    return f"[cyan]{'█' * sure}[/][blue]{'▒' * (max(last, round(_BAR * share)) - sure)}[/]"
+
+
+def _lean(one: Mapping[str, Any]) -> str:
+    """How much more the greater of two has, in tenths: the first one's stands left, the second's right."""
+    if not one["change"]:
+        return ""
+    share = min(abs(one["change"]) / max(abs(value) for value in one["values"]), 1.0)
+    bar = "█" * max(1, round(10 * share))
+    return f"{bar:>10}│" if one["change"] < 0 else f"{'':10}│{bar}"
