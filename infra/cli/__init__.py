@@ -15,6 +15,7 @@ from infra.cli import (
     export,
     pipeline,
     quarantine,
+    registry,
     release,
     stack,
     status,
@@ -47,5 +48,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Marquee: a serverless movie recommender, on LocalStack or AWS.",
 )
-for module in (demo, stack, status, deploy, stream, pipeline, batch, dataset, quarantine, export, release):
+for module in (
+    demo,
+    stack,
+    status,
+    deploy,
+    stream,
+    pipeline,
+    batch,
+    dataset,
+    quarantine,
+    export,
+    release,
+    registry,
+):
     module.register(app)

@@ -15,6 +15,7 @@ from marquee.settings import (
     KafkaSettings,
     MetricsSettings,
     RecommendSettings,
+    RegistrySettings,
     StackSettings,
     StorageSettings,
     TrainSettings,
@@ -33,6 +34,7 @@ class Settings:
     stack: StackSettings
     train: TrainSettings = field(default_factory=TrainSettings)
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
 
     @classmethod
     def from_env(cls) -> "Settings":
@@ -46,6 +48,7 @@ class Settings:
             StackSettings.from_env(),
             TrainSettings.from_env(),
             DatasetSettings.from_env(),
+            RegistrySettings.from_env(),
         )
 
 
@@ -108,10 +111,12 @@ def deploy(
 
 
 def template_values(target: aws.Target, settings: Settings) -> dict[str, str]:
-    """What fills the templates: every setting, with the running stack's broker and the commit filled in."""
-    kafka, metrics = settings.kafka, settings.metrics
+    """What fills the templates: every setting, with the running stack's broker and MLflow and the commit."""
+    kafka, metrics, registry = settings.kafka, settings.metrics, settings.registry
+    running = stack.load(settings.stack) if target.local else None
+    if not registry.tracking_uri and running is not None:
+        registry = replace(registry, tracking_uri=running.mlflow_url)
     if not kafka.bootstrap_servers:
-        running = stack.load(settings.stack) if target.local else None
         if running is None:
             raise SettingError(
                 "KAFKA_BOOTSTRAP_SERVERS is empty: name the broker (host:port) that ingest drains"
@@ -120,7 +125,7 @@ def template_values(target: aws.Target, settings: Settings) -> dict[str, str]:
     if metrics.code_version == MetricsSettings().code_version:
         metrics = replace(metrics, code_version=apps.git_version())
     storage = replace(settings.storage, region=target.region)
-    functions = (settings.ingest, settings.dataset, settings.train, settings.recommend)
+    functions = (settings.ingest, settings.dataset, settings.train, settings.recommend, registry)
     return apps.setting_values(storage, kafka, metrics, *functions)
 
 
