@@ -27,7 +27,7 @@ def run(event: Mapping[str, Any], context: Any, first: Sequence[str] = ()) -> di
     opened = partial(connect, settings.tracking_uri, settings.name) if settings.tracking_uri else None
     live = partial(live_models, boto3.client("lambda"), DatasetSettings.from_env().recommend_function)
     return registry_sync.sync(
-        event, bucket, opened, live, lambda: context.get_remaining_time_in_millis() / 1_000, first
+        event, bucket, opened, live, lambda: context.get_remaining_time_in_millis() / 1_000, first=first
     )
 
 

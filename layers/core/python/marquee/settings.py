@@ -167,8 +167,8 @@ class RegistrySettings(FromEnvironment):
 
     tracking_uri: str = setting(
         "MLFLOW_TRACKING_URI",
-        "MLflow server (http or https, without a password) where models are registered; empty means the local "
-        "stack's, and none on AWS",
+        "MLflow server (http or https, without a password) where models are registered; empty means the "
+        "local stack's, and none on AWS",
         "",
     )
     name: str = setting(
@@ -185,8 +185,8 @@ class RegistrySettings(FromEnvironment):
         if parts.username is not None or parts.password is not None:
             shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
             raise SettingError(
-                f"MLFLOW_TRACKING_URI holds a user or a password, which would stand readable in the function's "
-                f"environment: accepted is {shown!r}"
+                "MLFLOW_TRACKING_URI holds a user or a password, which would stand readable in the "
+                f"function's environment: accepted is {shown!r}"
             )
 
 

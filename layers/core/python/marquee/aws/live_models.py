@@ -9,7 +9,7 @@ from marquee.errors import StorageError
 
 
 def live_models(functions: Any, function_name: str) -> dict[str, str]:
-    """Model ids under ``live`` and, when two versions share the traffic, ``candidate``; empty before a release.
+    """Model ids under ``live`` and, of two that share the traffic, ``candidate``; none before a release.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""MLflow behind :class:`~marquee.aws.registry.Tracking`; importing MLflow's client takes seconds, so it is lazy."""
+"""MLflow behind :class:`~marquee.aws.registry.Tracking`. Its client, slow to import, is imported late."""
 
 import json
 import os
@@ -16,10 +16,11 @@ from marquee.errors import RegistryError
 
 _CONNECT_SECONDS = 3.0
 _TIMEOUTS = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _PAGE = 1_000
 _METRICS_AT_ONCE = 500

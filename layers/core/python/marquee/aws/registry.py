@@ -1,6 +1,6 @@
 """One run and one version on MLflow for each model, whoever is killed on the way or does the same meanwhile.
 
-MLflow has no way to say "create unless it exists". So everybody who has created a run or a version looks again
+MLflow has no way to say "create unless it exists". So whoever has created a run or a version looks again
 afterwards and deletes all of that model but the oldest. Of several at the same time each sees at least those
 that were made before its own look, so exactly the oldest stays; what somebody killed left half-made or double
 is completed or deleted the next time.
@@ -92,17 +92,19 @@ class Registry:
         ------
         RegistryError : also when others keep deleting what this makes, which ends by itself.
         """
-        for attempt in range(1, _ATTEMPTS + 1):
+        for _ in range(_ATTEMPTS):
             run = self._one_run(record.model_id)
             try:
                 if not run.finished:
                     self._tracking.fill_run(run.run_id, record)
-                self._one_version(record, run)
+                if self._one_version(record, run):
+                    return
             except RegistryError:
-                if attempt == _ATTEMPTS or run.run_id in {one.run_id for one in self._runs(record.model_id)}:
+                if run.run_id in {one.run_id for one in self._runs(record.model_id)}:
                     raise
-            else:
-                return
+        raise RegistryError(
+            f"the run of {record.model_id} was deleted {_ATTEMPTS} times meanwhile; try again"
+        )
 
     def mirror(self, wanted: Mapping[str, str]) -> dict[str, str]:
         """Let MLflow's aliases name the models of ``wanted`` (model id by alias); returns those that do.
@@ -135,15 +137,21 @@ class Registry:
             self._tracking.delete_run(younger.run_id)
         return found[0]
 
-    def _one_version(self, record: ModelRecord, run: Run) -> None:
-        """One version, of this run; versions of runs that were deleted go."""
+    def _one_version(self, record: ModelRecord, run: Run) -> bool:
+        """Leave one version, of ``run``; False, and nothing is deleted, when ``run`` no longer is the oldest.
+
+        Whoever made an older run sees to its version; so versions are listed before the runs are.
+        """
         if not any(version.run_id == run.run_id for version in self._versions(record.model_id)):
             self._tracking.create_version(record, run.run_id)
         found = self._versions(record.model_id)
-        of_run = [version for version in found if version.run_id == run.run_id]
+        if [one.run_id for one in self._runs(record.model_id)[:1]] != [run.run_id]:
+            return False
+        keep = next(version for version in found if version.run_id == run.run_id)
         for version in found:
-            if version not in of_run[:1]:
+            if version != keep:
                 self._tracking.delete_version(version.number)
+        return True
 
     def _versions(self, model_id: str) -> list[Version]:
         return sorted(version for version in self._tracking.versions() if version.model_id == model_id)

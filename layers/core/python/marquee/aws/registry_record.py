@@ -33,7 +33,7 @@ class DatasetRecord:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A run and a model version in plain data. ``created_ms`` is since the epoch, ``manifest`` is for the eye."""
+    """A run and a model version in plain data; ``created_ms`` is since the epoch, ``manifest`` to read."""
 
     model_id: str
     source: str
@@ -89,7 +89,7 @@ def record(
 
 
 def numbers(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Every finite number in nested ``figures``, by its path with slashes; a pair is an interval's low and high.
+    """Every finite number in nested ``figures``, by its path with slashes; of a pair, ``low`` and ``high``.
 
     Null, text, truth values, NaN and infinities are left out.
     """
@@ -121,7 +121,7 @@ def _tags(manifest: Manifest) -> dict[str, str]:
 
 
 def _dataset(dataset_id: str, uri: str, payload: bytes | None) -> DatasetRecord:
-    """Its digest is over the whole manifest, which names each file; of one that is gone, the id's own hash."""
+    """The digest is over the whole manifest, which names each file; of one that is gone, the id's own."""
     if payload is None:
         return DatasetRecord(dataset_id, dataset_id.rpartition("-")[2], uri, {})
     try:

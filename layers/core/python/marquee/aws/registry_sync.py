@@ -1,4 +1,4 @@
-"""The registry functions' work: bring MLflow to what S3 and the alias ``live`` say, as far as MLflow lets us."""
+"""The registry functions' work: bring MLflow to what S3 and the alias ``live`` say, if MLflow answers."""
 
 import logging
 import re
@@ -30,9 +30,10 @@ def sync(
     connect: Callable[[], Tracking] | None,
     live: Callable[[], Mapping[str, str]],
     remaining_seconds: Callable[[], float],
+    *,
     first: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Register what is missing and mirror the alias; an MLflow that is down is told in the answer, not raised.
+    """Register what is missing and mirror the alias. An MLflow that is down is told, not raised.
 
     Parameters
     ----------
@@ -44,8 +45,8 @@ def sync(
 
     Returns
     -------
-    ``{"registered", "outstanding", "aliases", "error"}``: model ids, model ids by alias, and what kept MLflow from
-    taking them, None if nothing did. ``list`` adds ``versions``.
+    ``{"registered", "outstanding", "aliases", "error"}``: model ids, model ids by alias, and what kept MLflow
+    from taking them, None if nothing did. ``list`` adds ``versions``.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def sync(
 def _register(
     registry: Registry, bucket: Bucket, missing: Sequence[str], remaining_seconds: Callable[[], float]
 ) -> dict[str, Any]:
-    """Register them one by one; one that fails does not keep the others, but two in a row mean MLflow is down."""
+    """One by one: one that fails does not keep the others, but two in a row mean that MLflow is down."""
     answer, failed = _answer(), 0
     for position, model_id in enumerate(missing):
         if failed == _FAILURES or remaining_seconds() < _SPARE_SECONDS:
