@@ -23,10 +23,12 @@ from infra.deploy.plan import (
 )
 from marquee.errors import DeployError
 from marquee.settings import (
+    DatasetSettings,
     IngestSettings,
     KafkaSettings,
     MetricsSettings,
     RecommendSettings,
+    RegistrySettings,
     StackSettings,
     StorageSettings,
     TrainSettings,
@@ -52,6 +54,8 @@ VALUES = apps.setting_values(
     RecommendSettings(),
     MetricsSettings(),
     TrainSettings(),
+    DatasetSettings(),
+    RegistrySettings(),
 )
 ARNS = {name: f"arn:aws:lambda:::layer:{name}:1" for name in NAMES}
 
@@ -64,8 +68,8 @@ def test_where_nothing_exists_everything_is_planned_in_an_order_that_works() -> 
     actions = planned(Observed()).actions
     kinds = [type(action) for action in actions]
     assert kinds[:2] == [CreateBucket, BlockPublicAccess]
-    assert kinds[2:14] == [CreateLogGroup, SetRetention] * 6
-    assert kinds[14:] == [PublishLayer] * 6 + [DeployApp] * 3
+    assert kinds[2:18] == [CreateLogGroup, SetRetention] * 8
+    assert kinds[18:] == [PublishLayer] * 7 + [DeployApp] * 4
     assert str(actions[0]) == "create bucket films in eu-west-1"
 
 
