@@ -19,7 +19,7 @@ from infra.deploy.plan import DeployApp
 from infra.mlflow import server
 from infra.processes import wait_until
 from infra.release.execute import Releaser
-from marquee.errors import RegistryError
+from marquee.errors import RegistryError, StackError
 from marquee.settings import IngestSettings, MetricsSettings, RecommendSettings
 from tests.integration.conftest import RunningStack
 from tests.unit.registry_fakes import DATASET_ID, dataset_json, manifest
@@ -27,7 +27,7 @@ from tests.unit.test_registry_sync import MANIFEST_CREATED
 
 BUCKET = "registry-films"
 FIRST, SECOND, THIRD = "svd-000000000001", "nmf-000000000002", "svd-000000000003"
-_SECONDS = 120.0
+_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,19 @@ class Deployed:
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
+    said: list[str] = []
+
     def holds() -> bool:
         try:
             return condition()
-        except RegistryError:
+        except RegistryError as error:
+            said.append(str(error))
             return False
 
-    wait_until(holds, what, _SECONDS)
+    try:
+        wait_until(holds, what, _SECONDS)
+    except StackError:
+        pytest.fail(f"{what}: not after {_SECONDS:.0f} s; {said[-1:]}")
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +113,7 @@ def deployed(running_stack: RunningStack, tmp_path_factory: pytest.TempPathFacto
     )
     deploy_some(running_stack, settings, ("registry", "recommend"))
     s3 = running_stack.target.client("s3")
+    s3.create_bucket(Bucket=running_stack.storage.bucket)  # which MLflow was started with
     s3.put_object(Bucket=BUCKET, Key=f"datasets/{DATASET_ID}.json", Body=dataset_json())
     wait_until(lambda: server.answers(running_stack.stack.mlflow_url), "MLflow", _SECONDS)
     yield Deployed(running_stack, Releaser(running_stack.target, "local", BUCKET))
@@ -153,7 +160,9 @@ def test_a_manifest_that_lands_is_logged_whole_and_once_however_often_s3_says_so
     (used,) = run["inputs"]["dataset_inputs"]
     assert used["dataset"]["name"] == DATASET_ID
     assert len(used["dataset"]["digest"]) == 32
-    artefact = deployed.stack.target.client("s3").list_objects_v2(Bucket="marquee", Prefix="mlflow/")
+    artefact = deployed.stack.target.client("s3").list_objects_v2(
+        Bucket=deployed.stack.storage.bucket, Prefix="mlflow/"
+    )
     assert [item["Key"].endswith("artifacts/manifest.json") for item in artefact["Contents"]] == [True]
 
 
@@ -166,7 +175,7 @@ def test_the_alias_is_mirrored_and_a_killed_mlflow_delays_nothing_and_loses_noth
     killed = deployed.mlflow()
     killed.kill()
     killed.wait(10)
-    with pytest.raises(RegistryError, match="does not answer.*registry sync"):
+    with pytest.raises(RegistryError, match=r"does not answer.*registry sync"):
         registry.report(deployed.functions, "local")
     deployed.land(THIRD)
     deployed.releaser.release(SECOND, 0.5)
