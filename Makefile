@@ -11,7 +11,7 @@ STAMP := build/stamps
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(STAMP)/project $(STAMP)/emulator $(STAMP)/runtime $(STAMP)/layers  ## install what the commands below need (they do it by themselves)
+setup: $(STAMP)/project $(STAMP)/emulator $(STAMP)/runtime $(STAMP)/mlflow $(STAMP)/layers  ## install what the commands below need (they do it by themselves)
 
 $(BIN)/python:
 	@bash infra/python.sh -m venv .venv
@@ -41,6 +41,13 @@ $(STAMP)/runtime: infra/emulator/runtime.txt $(STAMP)/bootstrap
 	@echo "Installing the Lambda runtime into build/envs/runtime"
 	@test -x build/envs/runtime/bin/python || $(UV) venv --quiet --python $(BIN)/python build/envs/runtime
 	@$(SYNC) --python build/envs/runtime/bin/python -r infra/emulator/runtime.txt
+	@touch $@
+
+# --no-deps: what infra/lock.sh leaves out of MLflow's own requirements stays out.
+$(STAMP)/mlflow: infra/mlflow/requirements.txt $(STAMP)/bootstrap
+	@echo "Installing MLflow into build/envs/mlflow"
+	@test -x build/envs/mlflow/bin/python || $(UV) venv --quiet --python $(BIN)/python build/envs/mlflow
+	@$(SYNC) --no-deps --python build/envs/mlflow/bin/python -r infra/mlflow/requirements.txt
 	@touch $@
 
 demo: setup  ## the main job, end to end, on this machine (RATINGS=path replays MovieLens)

@@ -83,7 +83,7 @@ class Demo:
         return cls(target, replace(settings, kafka=kafka, storage=storage))
 
     def deploy(self, progress: Callable[[str], None] = lambda _: None) -> None:
-        """Layers, bucket, log groups and the three functions."""
+        """Layers, bucket, log groups and the four apps."""
         deployment.deploy(LOCAL_STAGE, self.target, self.settings, progress)
 
     def feed(self, ratings: Path | None, events: int) -> Produced:

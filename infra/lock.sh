@@ -11,6 +11,10 @@ compile infra/bootstrap.in -o infra/bootstrap.txt
 compile pyproject.toml --group dev -o requirements.txt
 compile infra/emulator/requirements.in --exclude-newer 2026-03-05 -o infra/emulator/requirements.txt
 compile infra/emulator/runtime.in -o infra/emulator/runtime.txt
+# The server needs neither models' libraries nor plots nor containers; they are half of its weight.
+unneeded=(scikit-learn scipy joblib threadpoolctl skops prettytable wcwidth docker gunicorn narwhals
+    matplotlib contourpy cycler fonttools kiwisolver pillow pyparsing)
+compile infra/mlflow/requirements.in "${unneeded[@]/#/--no-emit-package=}" -o infra/mlflow/requirements.txt
 compile tests/benchmarks/requirements.in -o tests/benchmarks/requirements.txt
 for folder in layers/*/; do
     [ -f "$folder/requirements.in" ] || continue

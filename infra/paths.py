@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 EMULATOR_ENV = BUILD / "envs" / "emulator"
 RUNTIME_ENV = BUILD / "envs" / "runtime"
+MLFLOW_ENV = BUILD / "envs" / "mlflow"
 LAYERS = ROOT / "layers"
 LAYER_ZIPS = BUILD / "layers"
 FUNCTIONS = ROOT / "functions"

@@ -24,12 +24,14 @@ class ProcessSpec:
     """One member of the stack.
 
     ``env`` is added to the environment of the one who starts it; ``log`` receives both output streams.
+    An ``optional`` member that ends is started again, and the others run on without it meanwhile.
     """
 
     name: str
     argv: tuple[str, ...]
     log: Path
     env: Mapping[str, str] = field(default_factory=dict)
+    optional: bool = False
 
 
 def die_with_parent() -> None:

@@ -14,11 +14,12 @@ import psutil
 from infra import supervisor
 from infra.emulator import server
 from infra.kafka import apache, embedded
+from infra.mlflow import server as mlflow
 from infra.paths import BUILD, state_dir
 from infra.processes import ProcessSpec, free_port, is_alive, require_free
 from infra.stream import catalogue_server
-from marquee.errors import StackError
-from marquee.settings import KafkaSettings, StackSettings
+from marquee.errors import PortBusyError, StackError
+from marquee.settings import KafkaSettings, StackSettings, StorageSettings
 
 _START_TIMEOUT_SECONDS = 90.0
 _STOP_TIMEOUT_SECONDS = 30.0
@@ -29,7 +30,7 @@ _NEEDED_BYTES = 2_000_000_000
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack, as ``stack.json`` records it."""
+    """A running stack, as ``stack.json`` records it; ``mlflow_url`` is empty when it has no MLflow."""
 
     supervisor_pid: int
     supervisor_started: float
@@ -37,6 +38,7 @@ class Stack:
     bootstrap_servers: str
     broker: str
     catalogue_url: str = ""
+    mlflow_url: str = ""
 
     def alive(self) -> bool:
         """Whether its supervisor still runs."""
@@ -90,11 +92,29 @@ def _broker(settings: StackSettings, kafka: KafkaSettings, state: Path) -> Proce
     return embedded.spec(state, settings.broker_partitions)
 
 
+def _mlflow(
+    settings: StackSettings, storage: StorageSettings, port: int, state: Path
+) -> tuple[str, list[ProcessSpec]]:
+    """MLflow's URL and what starts it; empty both when it is off or not installed."""
+    if settings.mlflow == "off" or not mlflow.installed():
+        return "", []
+    chosen = settings.mlflow_port or free_port()
+    try:
+        require_free(chosen, "MLFLOW_PORT")
+    except PortBusyError:
+        chosen = free_port()
+    endpoint_url = server.endpoint_url(port)
+    return mlflow.url(chosen), [mlflow.spec(chosen, state, endpoint_url, storage.bucket, storage.region)]
+
+
 @contextmanager
-def starting(settings: StackSettings, kafka: KafkaSettings) -> Iterator[Stack]:
+def starting(
+    settings: StackSettings, kafka: KafkaSettings, storage: StorageSettings | None = None
+) -> Iterator[Stack]:
     """Start a stack that outlives the ``with`` block only if the block ends without an exception.
 
-    Interrupting or killing this process inside the block ends the stack.
+    Interrupting or killing this process inside the block ends the stack. MLflow is started but not waited
+    for; it keeps its artefacts in the bucket of ``storage``.
     """
     state = state_dir(settings)
     _make_empty(state)
@@ -103,11 +123,12 @@ def starting(settings: StackSettings, kafka: KafkaSettings) -> Iterator[Stack]:
     emulator_spec = server.spec(port, state)
     broker_spec = _broker(settings, kafka, state)
     specs_path = state / "members.json"
-    members = (emulator_spec, broker_spec, catalogue_server.spec(state))
+    mlflow_url, mlflow_specs = _mlflow(settings, storage or StorageSettings(), port, state)
+    members = (emulator_spec, broker_spec, catalogue_server.spec(state), *mlflow_specs)
     supervisor.write_specs(specs_path, [spec for spec in members if spec])
     process = supervisor.start(specs_path, state / "logs" / "supervisor.log")
     try:
-        stack = _wait_and_record(process, settings, kafka, port, broker_spec)
+        stack = _wait_and_record(process, settings, kafka, port, broker_spec, mlflow_url=mlflow_url)
         yield stack
         supervisor.let_go(process)
     except BaseException:
@@ -143,6 +164,8 @@ def _wait_and_record(
     kafka: KafkaSettings,
     port: int,
     broker_spec: ProcessSpec | None,
+    *,
+    mlflow_url: str,
 ) -> Stack:
     state = state_dir(settings)
     endpoint_url = server.endpoint_url(port)
@@ -161,7 +184,7 @@ def _wait_and_record(
     except StackError as error:
         raise StackError(f"{error}\n{_last_lines(state / 'logs')}") from error
     started = psutil.Process(process.pid).create_time()
-    stack = Stack(process.pid, started, endpoint_url, bootstrap_servers, broker, catalogue_url)
+    stack = Stack(process.pid, started, endpoint_url, bootstrap_servers, broker, catalogue_url, mlflow_url)
     partial = state / "stack.json.partial"
     partial.write_text(json.dumps(asdict(stack), indent=1))
     partial.replace(_record(settings))

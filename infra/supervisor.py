@@ -1,7 +1,8 @@
 """The process that owns the local stack: it starts the members and ends with them.
 
 ``python -m infra.supervisor SPEC.json``. Members die with this process whatever kills it (the kernel sends
-them SIGKILL), and this process ends when any member does. On standard input hangs the *leash*: until the
+them SIGKILL), and this process ends when any member does, but for the optional ones, which are started again.
+On standard input hangs the *leash*: until the
 starter writes a byte to it, its end (the starter was interrupted or killed) ends the stack too.
 """
 
@@ -18,6 +19,7 @@ from types import FrameType
 from typing import NoReturn
 
 from infra.processes import ProcessSpec, spawn, stop
+from infra.restarts import Optional
 from marquee.errors import StackError
 
 _POLL_SECONDS = 0.2
@@ -90,7 +92,7 @@ def _leash_broken() -> bool | None:
     return os.read(sys.stdin.fileno(), 1) == b""
 
 
-def _watch(members: dict[str, subprocess.Popen[bytes]]) -> str:
+def _watch(members: dict[str, subprocess.Popen[bytes]], optional: Sequence[Optional]) -> str:
     leashed = True
     while True:
         if leashed:
@@ -104,26 +106,33 @@ def _watch(members: dict[str, subprocess.Popen[bytes]]) -> str:
             code = process.poll()
             if code is not None:
                 return f"{name} ended with code {code}"
+        for member in optional:
+            member.look()
 
 
 def main(specs_path: Path) -> int:
     """Run the members until one ends or we are told to; returns the exit code."""
     members: dict[str, subprocess.Popen[bytes]] = {}
+    optional: list[Optional] = []
     signal.signal(signal.SIGTERM, _on_signal)
     signal.signal(signal.SIGINT, _on_signal)
     try:
         for spec in _read_specs(specs_path):
-            members[spec.name] = spawn(spec)
-        reason, code = _watch(members), 1
+            if spec.optional:
+                optional.append(Optional(spec))
+            else:
+                members[spec.name] = spawn(spec)
+        reason, code = _watch(members, optional), 1
     except _TerminatedError as signalled:
         reason, code = f"received {signalled}", 0
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     print(f"supervisor: {reason}; ending {', '.join(members)}", flush=True)
-    for process in members.values():
+    running = [*members.values(), *(member.process for member in optional if member.process is not None)]
+    for process in running:
         if process.poll() is None:
             process.terminate()
-    for process in members.values():
+    for process in running:
         stop(process)
     return code
 

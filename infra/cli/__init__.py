@@ -18,6 +18,7 @@ from infra.cli import (
     model,
     pipeline,
     quarantine,
+    registry,
     release,
     stack,
     status,
@@ -54,7 +55,7 @@ app = typer.Typer(
 )
 _MODULES = (
     *(demo, stack, status, deploy, stream, catalogue, pipeline, tune, batch, dataset, model),
-    *(quarantine, upkeep, forget, export, release),
+    *(quarantine, upkeep, forget, export, release, registry),
 )
 for module in _MODULES:
     module.register(app)

@@ -16,6 +16,7 @@ from rich.table import Table
 from infra import demo, stack
 from infra.demo import EVENTS, REQUESTS, WEIGHT, Demo, DemoReport
 from infra.deploy import deployment
+from infra.mlflow import server as mlflow
 from infra.paths import BUILD
 from infra.stream.movielens import find
 
@@ -54,11 +55,11 @@ def run(
         console.print("  [yellow]•[/] ended the stack that was running")
     with ExitStack() as stays:
         with _step(console, "start LocalStack and Kafka"):
-            running = stays.enter_context(stack.starting(settings.stack, settings.kafka))
+            running = stays.enter_context(stack.starting(settings.stack, settings.kafka, settings.storage))
         report = _carry_out(console, Demo.on(running, settings), ratings, events, since)
         report = replace(report, seconds=time.monotonic() - began)
         demo.write(report, output)
-    _print_summary(console, report, output)
+    _print_summary(console, report, output, _mlflow_url(running))
 
 
 def _carry_out(console: Console, job: Demo, ratings: Path | None, events: int, since: float) -> DemoReport:
@@ -101,7 +102,12 @@ def _timed(console: Console, what: str) -> Iterator[None]:
     console.print(f"  [green]✓[/] {what} [dim]{time.monotonic() - began:.1f} s[/]")
 
 
-def _print_summary(console: Console, report: DemoReport, output: Path) -> None:
+def _mlflow_url(running: stack.Stack) -> str:
+    """Where MLflow answers, which it may not do yet: nothing has waited for it. Then it is empty."""
+    return running.mlflow_url if running.mlflow_url and mlflow.answers(running.mlflow_url) else ""
+
+
+def _print_summary(console: Console, report: DemoReport, output: Path, mlflow_url: str) -> None:
     counts = Table.grid(padding=(0, 2))
     balance = "exactly" if report.produced == report.stored + report.quarantined else "[red]NOT balanced[/]"
     counts.add_row("Events", f"{report.produced:,} produced = {report.stored:,} stored", "")
@@ -114,6 +120,8 @@ def _print_summary(console: Console, report: DemoReport, output: Path) -> None:
     console.print(Panel(lists, title="Recommendations", title_align="left"))
     console.print(Panel(_load_table(report), title=f"{report.load.requests:,} requests", title_align="left"))
     console.print(f"Live URL   {report.api_url}/recommend/1")
+    if mlflow_url:
+        console.print(f"MLflow     {mlflow_url}")
     console.print(f"Figures    {output}")
     console.print(f"Took       {report.seconds:.0f} s. The stack stays up; [bold]make down[/] ends it.")
 

@@ -30,7 +30,7 @@ def layers() -> None:
 
 
 def deploy(stage: Stage = aws.LOCAL_STAGE, dry_run: DryRun = False) -> None:
-    """Deploy the bucket, log groups, layers and the three functions; a second run changes nothing.
+    """Deploy the bucket, log groups, layers and the four apps; a second run changes nothing.
 
     Builds the layers first if they changed, writes each functions/*/.chalice/config.json, and runs
     `chalice deploy`. Live traffic is not touched: `marquee release` does that.

@@ -12,6 +12,7 @@ from infra import stack
 from infra.aws import LOCAL_STAGE, Target
 from infra.deploy import deployment, standing
 from infra.deploy.chalice_run import QUICK_WAITERS
+from infra.mlflow import server as mlflow
 from marquee.settings import StackSettings, StorageSettings
 
 
@@ -33,12 +34,15 @@ def up() -> None:
     if running is None:
         with ExitStack() as stays:
             with console.status("starting LocalStack and Kafka"):
-                running = stays.enter_context(stack.starting(settings.stack, settings.kafka))
+                running = stays.enter_context(
+                    stack.starting(settings.stack, settings.kafka, settings.storage)
+                )
             _stand(console, settings, running)
     else:
         _stand(console, settings, running)
     typer.echo(
-        f"LocalStack  {running.endpoint_url}\nKafka       {running.bootstrap_servers} ({running.broker})"
+        f"LocalStack  {running.endpoint_url}\nKafka       {running.bootstrap_servers} ({running.broker})\n"
+        f"MLflow      {mlflow_line(running, settings.stack)}"
     )
     typer.echo('Next: marquee deploy. In a shell of yours: eval "$(marquee env)". To end it: make down')
 
@@ -47,6 +51,16 @@ def _stand(console: Console, settings: deployment.Settings, running: stack.Stack
     target = Target(settings.storage.region, running.endpoint_url, local=True)
     with console.status("publishing the Lambda layers"):
         standing.stand(LOCAL_STAGE, target, settings)
+
+
+def mlflow_line(running: stack.Stack, settings: StackSettings) -> str:
+    """Where MLflow is, whether it answers yet, or why there is none."""
+    if running.mlflow_url:
+        ready = mlflow.answers(running.mlflow_url)
+        return running.mlflow_url + ("" if ready else "  (starting, or down; nothing waits for it)")
+    if settings.mlflow == "off":
+        return "off (MLFLOW=off)"
+    return "none" if mlflow.installed() else "not installed; `make setup` installs it, then `make down up`"
 
 
 def down() -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from infra import aws, stack
 from infra.cli.options import AsJson, Stage, target
 from infra.kafka import admin
+from infra.mlflow import server as mlflow
 from infra.release.state import ReleaseStatus, release_status
 from marquee.settings import KafkaSettings, StackSettings
 
@@ -46,11 +47,14 @@ def _describe(
 ) -> dict[str, Any]:
     shares = release.live if release else ()
     previous = release.previous if release else None
+    mlflow_url = running.mlflow_url if running else ""
     return {
         "running": True,
         "endpoint_url": running.endpoint_url if running else None,
         "broker": running.broker if running else None,
         "bootstrap_servers": servers,
+        "mlflow_url": mlflow_url or None,
+        "mlflow_answers": bool(mlflow_url) and mlflow.answers(mlflow_url),
         "live_url": release.live_url if release else None,
         "preview_url": release.preview_url if release else None,
         "alias": {
@@ -74,6 +78,9 @@ def _print(found: dict[str, Any]) -> None:
     if found["endpoint_url"]:
         table.add_row("LocalStack", found["endpoint_url"])
     table.add_row("Kafka", f"{found['bootstrap_servers']} ({found['broker'] or 'external'})")
+    if found["endpoint_url"]:
+        silent = "" if found["mlflow_answers"] else "  (does not answer; nothing waits for it)"
+        table.add_row("MLflow", f"{found['mlflow_url']}{silent}" if found["mlflow_url"] else "none")
     table.add_row("Live URL", found["live_url"] or "nothing is released")
     table.add_row("Preview URL", found["preview_url"] or "not deployed")
     for version, share in found["alias"]["versions"].items():

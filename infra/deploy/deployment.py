@@ -17,6 +17,7 @@ from marquee.settings import (
     KafkaSettings,
     MetricsSettings,
     RecommendSettings,
+    RegistrySettings,
     StackSettings,
     StorageSettings,
     TrainSettings,
@@ -38,6 +39,7 @@ class Settings:
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
     catalogue: CatalogueSettings = field(default_factory=CatalogueSettings)
     upkeep: UpkeepSettings = field(default_factory=UpkeepSettings)
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
 
     @classmethod
     def from_env(cls) -> "Settings":
@@ -53,6 +55,7 @@ class Settings:
             DatasetSettings.from_env(),
             CatalogueSettings.from_env(),
             UpkeepSettings.from_env(),
+            RegistrySettings.from_env(),
         )
 
 
@@ -117,7 +120,10 @@ def deploy(
 def template_values(target: aws.Target, settings: Settings) -> dict[str, str]:
     """What fills the templates: every setting, with what the running stack has and the commit filled in."""
     kafka, metrics, catalogue = settings.kafka, settings.metrics, settings.catalogue
+    registry = settings.registry
     running = stack.load(settings.stack) if target.local else None
+    if not registry.tracking_uri and running is not None:
+        registry = replace(registry, tracking_uri=running.mlflow_url)
     if not catalogue.url and running is not None:
         catalogue = replace(catalogue, url=running.catalogue_url)
         if catalogue.requests_per_second == CatalogueSettings().requests_per_second:
@@ -132,7 +138,7 @@ def template_values(target: aws.Target, settings: Settings) -> dict[str, str]:
         metrics = replace(metrics, code_version=apps.git_version())
     storage = replace(settings.storage, region=target.region)
     ingest = (settings.ingest, settings.dataset, catalogue, settings.upkeep)
-    return apps.setting_values(storage, kafka, metrics, *ingest, settings.train, settings.recommend)
+    return apps.setting_values(storage, kafka, metrics, *ingest, settings.train, settings.recommend, registry)
 
 
 def _check_size(app: str, folder: Path, built: Mapping[str, BuiltLayer]) -> int:

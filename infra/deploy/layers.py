@@ -17,7 +17,7 @@ from infra.deploy import archive, elf, layer_rules
 from infra.processes import die_with_parent
 from marquee.errors import DeployError
 
-NAMES = ("core", "numpy", "scipy", "arrow", "lake", "kafka")
+NAMES = ("core", "numpy", "scipy", "arrow", "lake", "kafka", "mlflow")
 RUNTIME = "python3.13"
 _PLATFORM = "x86_64-manylinux_2_28"
 _LARGEST = 10

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 
 from infra.deploy.layers import BuiltLayer
 
-APPS = ("ingest", "train", "recommend")
+APPS = ("ingest", "train", "registry", "recommend")
 FUNCTION_LAYERS: Mapping[str, tuple[str, ...]] = {
     "ingest": ("core", "lake", "kafka"),
     "train": ("core", "numpy", "scipy", "arrow"),
+    "registry": ("core", "mlflow"),
     "recommend": ("core", "numpy"),
 }
 _HANDLERS: Mapping[str, tuple[str, ...]] = {
     "ingest": ("-drain", "-snapshot", "-catalogue", "-upkeep"),
     "train": ("-train", "-batch", "-retrain"),
+    "registry": ("-sync", "-landed"),
     "recommend": ("",),
 }
 _RETENTION_DAYS: Mapping[str, int] = {"local": 1, "prod": 30}

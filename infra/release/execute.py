@@ -7,6 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from infra import registry
 from infra.aws import Target
 from infra.release import gateway, models, state
 from infra.release.gate import pass_gate
@@ -32,7 +33,8 @@ _POLL_SECONDS_LOCAL, _POLL_SECONDS_AWS = 0.05, 1.0
 class Releaser:
     """Releases of one stage's recommend function. Every method returns the plan it carried out.
 
-    With ``dry_run`` the plan is made and returned, and nothing is changed.
+    With ``dry_run`` the plan is made and returned, and nothing is changed. After a change the registry
+    function is told, which mirrors the alias on MLflow; nobody waits for it.
     """
 
     target: Target
@@ -78,6 +80,7 @@ class Releaser:
                 if error.response["Error"]["Code"] != "PreconditionFailedException":
                     raise
                 raise ReleaseError(f"{name} was changed by somebody else meanwhile; try again") from error
+            self._tell_registry(plan, functions)
         return plan
 
     def _execute(self, plan: Plan, present: ReleaseState, functions: Any, rest: Any) -> None:
@@ -99,6 +102,12 @@ class Releaser:
                     grant(functions, rest, name)
                 case DeployLiveStage(definition):
                     gateway.deploy_live(rest, state.find_api(functions, rest, name), definition)
+
+    def _tell_registry(self, plan: Plan, functions: Any) -> None:
+        if any(isinstance(step, PointAlias) and step.alias == LIVE for step in plan.steps):
+            failed = registry.tell(functions, self.stage)
+            if failed is not None:
+                self.progress(f"MLflow's aliases stay as they are until `marquee registry sync`: {failed}")
 
     @property
     def _poll_seconds(self) -> float:

@@ -75,6 +75,8 @@ def marquee(tmp_path: Path) -> Iterator[Command]:
     env = {
         **os.environ,
         "MARQUEE_PORT": "0",
+        "MLFLOW": "off",  # ten seconds of a processor for each stack; the test that shows it turns it on
+        "MLFLOW_PORT": "0",
         "MARQUEE_STATE_DIR": str(tmp_path / "state"),
         "MARQUEE_FUNCTIONS_DIR": str(functions),
     }

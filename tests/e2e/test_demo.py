@@ -50,6 +50,7 @@ def _ask(url: str) -> list[dict[str, Any]]:
 
 
 def test_the_simulated_demo_balances_releases_and_answers_twice_in_a_row(marquee: Command) -> None:
+    marquee.env["MLFLOW"] = "on"
     first = _demo(marquee, "--events", _EVENTS)
     assert first["events_quarantined"] > 0
     second = _demo(marquee, "--events", _EVENTS)
@@ -63,6 +64,7 @@ def test_the_simulated_demo_balances_releases_and_answers_twice_in_a_row(marquee
     status = json.loads(marquee.run("status", "--json"))
     assert status["alias"]["versions"].keys() == second["split"].keys()
     assert status["lag"]["total"] == 0
+    assert status["mlflow_url"].startswith("http://127.0.0.1:")
     _kill_emulator(marquee)
     assert _nothing_left(marquee)
 

@@ -41,7 +41,9 @@ def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningS
     shutil.copytree(
         FUNCTIONS, functions, ignore=shutil.ignore_patterns("deployed", "deployments", "__pycache__")
     )
-    settings = StackSettings(port=0, state_dir=str(folder / "state"), functions_dir=str(functions))
+    settings = StackSettings(
+        port=0, mlflow_port=0, state_dir=str(folder / "state"), functions_dir=str(functions)
+    )
     try:
         with stack.starting(settings, KafkaSettings()) as running:
             region = StorageSettings().region

@@ -38,6 +38,13 @@ RECOMMEND = """
 import numpy
 assert numpy.linalg.norm(numpy.ones(4, numpy.float32)) == 2
 """
+REGISTRY = """
+from mlflow import MlflowClient, entities
+from marquee.aws.mlflow_tracking import connect
+assert entities.Metric("a", 1.0, 0, 0).key == "a"
+assert MlflowClient("http://127.0.0.1:1").tracking_uri == "http://127.0.0.1:1"
+assert not {"numpy", "pandas", "sqlalchemy"} & sys.modules.keys()
+"""
 # Arrow 26 now and then aborts when the interpreter ends, with or without slimming; Lambda never ends one.
 _END = "import os\nos._exit(0)\n"
 
@@ -70,8 +77,8 @@ def run_alone(folders: Sequence[Path], code: str, scratch: Path) -> None:
 
 @pytest.mark.parametrize(
     ("function", "code"),
-    [("ingest", INGEST), ("train", TRAIN), ("recommend", RECOMMEND)],
-    ids=["ingest", "train", "recommend"],
+    [("ingest", INGEST), ("train", TRAIN), ("registry", REGISTRY), ("recommend", RECOMMEND)],
+    ids=["ingest", "train", "registry", "recommend"],
 )
 def test_a_function_finds_all_it_imports_in_its_layers(
     function: str, code: str, unpacked: Path, tmp_path: Path
@@ -80,7 +87,7 @@ def test_a_function_finds_all_it_imports_in_its_layers(
     run_alone([unpacked / name / "python" for name in names], code, tmp_path)
 
 
-@pytest.mark.parametrize("function", ["ingest", "train", "recommend"])
+@pytest.mark.parametrize("function", resources.APPS)
 def test_every_function_fits_lambda_with_its_layers(function: str) -> None:
     built = layers.build_all(resources.FUNCTION_LAYERS[function])
     assert limits.check_function(function, 1_000_000, list(built.values())) < limits.MAX_UNZIPPED_BYTES

@@ -101,7 +101,7 @@ def write_apps(folder: Path) -> None:
         (state / f"policy-{STAGE}.json").write_text(json.dumps(policy))
         (folder / app / "requirements.txt").touch()
     (folder / "recommend" / "app.py").write_text(RECOMMEND)
-    for app in ("ingest", "train"):
+    for app in ("ingest", "train", "registry"):
         names = [name.rpartition("-")[2] for name in resources.function_names(app, STAGE)]
         handlers = "".join(
             f"\n@app.lambda_function()\ndef {name}(event, context):\n    return {{}}\n" for name in names

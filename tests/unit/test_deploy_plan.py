@@ -29,6 +29,7 @@ from marquee.settings import (
     KafkaSettings,
     MetricsSettings,
     RecommendSettings,
+    RegistrySettings,
     StackSettings,
     StorageSettings,
     TrainSettings,
@@ -58,6 +59,7 @@ VALUES = apps.setting_values(
     DatasetSettings(),
     CatalogueSettings(),
     UpkeepSettings(),
+    RegistrySettings(),
 )
 ARNS = {name: f"arn:aws:lambda:::layer:{name}:1" for name in NAMES}
 
@@ -72,7 +74,7 @@ def test_where_nothing_exists_everything_is_planned_in_an_order_that_works() -> 
     groups = len(WANTED.log_groups)
     assert kinds[:2] == [CreateBucket, BlockPublicAccess]
     assert kinds[2 : 2 + 2 * groups] == [CreateLogGroup, SetRetention] * groups
-    assert kinds[2 + 2 * groups :] == [PublishLayer] * 6 + [DeployApp] * 3
+    assert kinds[2 + 2 * groups :] == [PublishLayer] * 7 + [DeployApp] * 4
     assert str(actions[0]) == "create bucket films in eu-west-1"
 
 

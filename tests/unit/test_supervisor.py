@@ -13,6 +13,7 @@ import pytest
 
 from infra import supervisor
 from infra.processes import ProcessSpec, is_alive
+from infra.restarts import Optional
 
 _SLEEPER = "import time; time.sleep(600)"
 # Ignores SIGTERM and leaves a child, as a careless program does.
@@ -22,8 +23,8 @@ _STUBBORN = (
 )
 
 
-def _spec(name: str, code: str, folder: Path) -> ProcessSpec:
-    return ProcessSpec(name, (sys.executable, "-c", code), folder / f"{name}.log")
+def _spec(name: str, code: str, folder: Path, optional: bool = False) -> ProcessSpec:
+    return ProcessSpec(name, (sys.executable, "-c", code), folder / f"{name}.log", optional=optional)
 
 
 def _eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
@@ -43,10 +44,15 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
     began: list[psutil.Process] = []
     supervisors: list[subprocess.Popen[bytes]] = []
 
-    def start_with(*codes: str, children: int) -> Started:
+    def start_with(*codes: str, children: int, optional: int = 0) -> Started:
+        """The last ``optional`` members are optional ones."""
         specs_path = tmp_path / "members.json"
         names = [f"member{number}" for number in range(len(codes))]
-        specs = [_spec(name, code, tmp_path) for name, code in zip(names, codes, strict=True)]
+        needed = len(codes) - optional
+        specs = [
+            _spec(name, code, tmp_path, optional=number >= needed)
+            for number, (name, code) in enumerate(zip(names, codes, strict=True))
+        ]
         supervisor.write_specs(specs_path, specs)
         process = supervisor.start(specs_path, tmp_path / "supervisor.log")
         supervisors.append(process)
@@ -115,3 +121,37 @@ def test_a_member_that_ignores_sigterm_is_killed_with_its_children(
     process.terminate()
     assert process.wait(30) == 0
     assert _eventually(lambda: _all_gone(family))
+
+
+def test_an_optional_member_that_is_killed_comes_back_and_the_others_run_on(
+    start: Callable[..., Started],
+) -> None:
+    process, (needed, optional) = start(_SLEEPER, _SLEEPER, children=2, optional=1)
+    supervisor.let_go(process)
+    optional.kill()
+    parent = psutil.Process(process.pid)
+    assert _eventually(lambda: len({*parent.children()} - {needed, optional}) == 1)
+    again = next(iter({*parent.children()} - {needed, optional}))
+    assert needed.is_running()
+    process.terminate()
+    assert process.wait(20) == 0
+    assert _eventually(lambda: _all_gone([needed, again]))
+
+
+def test_an_optional_member_that_cannot_live_ends_nobody_else(
+    start: Callable[..., Started], tmp_path: Path
+) -> None:
+    process, _ = start(_SLEEPER, "raise SystemExit(3)", children=1, optional=1)
+    supervisor.let_go(process)
+    log = tmp_path / "supervisor.log"
+    assert _eventually(lambda: log.read_text().count("member1 ended with code 3") == 2)
+    assert "again in 1 s" in log.read_text()
+    assert "again in 2 s" in log.read_text()
+    assert process.poll() is None
+
+
+def test_an_optional_member_that_cannot_be_started_is_said_and_tried_again_later(tmp_path: Path) -> None:
+    missing = ProcessSpec("missing", (str(tmp_path / "nothing"),), tmp_path / "missing.log", optional=True)
+    member = Optional(missing)
+    member.look()
+    assert member.process is None

@@ -11,6 +11,7 @@
     ├── NoModelError          no model is released yet (HTTP 503)
     ├── StorageError          S3 refused, failed or did not answer in time
     ├── CorruptObjectError    bytes on S3 do not match the manifest's SHA-256 or shape
+    ├── RegistryError         MLflow refused, failed or did not answer in time
     ├── TrainingError         the data cannot be trained on (empty, one user, NaN)
     ├── IngestError
     │   ├── StaleWriterError  another drain committed these offsets first
@@ -69,6 +70,10 @@ class StorageError(MarqueeError):
 
 class CorruptObjectError(MarqueeError):
     """Bytes read do not match what the manifest recorded."""
+
+
+class RegistryError(MarqueeError):
+    """MLflow refused, failed or did not answer in time; nothing is lost, since S3 says what is missing."""
 
 
 class TrainingError(MarqueeError):

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from marquee.errors import SettingError
 
@@ -257,6 +258,35 @@ class TrainSettings(FromEnvironment):
 
 
 @dataclass(frozen=True)
+class RegistrySettings(FromEnvironment):
+    """Where models are registered."""
+
+    tracking_uri: str = setting(
+        "MLFLOW_TRACKING_URI",
+        "MLflow server (http or https, without a password) where models are registered; empty means the "
+        "local stack's, and none on AWS",
+        "",
+    )
+    name: str = setting(
+        "REGISTRY_NAME",
+        "MLflow's experiment and registered model (`marquee deploy` sets it to marquee-<stage>)",
+        "marquee",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what is no web address, and a password, which would stand readable in the function."""
+        parts = urlsplit(self.tracking_uri)
+        if self.tracking_uri and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise SettingError(f"MLFLOW_TRACKING_URI={self.tracking_uri!r} is no http:// or https:// address")
+        if parts.username is not None or parts.password is not None:
+            shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+            raise SettingError(
+                "MLFLOW_TRACKING_URI holds a user or a password, which would stand readable in the "
+                f"function's environment: accepted is {shown!r}"
+            )
+
+
+@dataclass(frozen=True)
 class RecommendSettings(FromEnvironment):
     """The API."""
 
@@ -296,7 +326,7 @@ class MetricsSettings(FromEnvironment):
 
 @dataclass(frozen=True)
 class StackSettings(FromEnvironment):
-    """The local stack: emulator and broker."""
+    """The local stack: emulator, broker, MLflow."""
 
     port: int = setting(
         "MARQUEE_PORT", "loopback port of LocalStack; 0 picks a free one", 4566, minimum=0, maximum=65_535
@@ -304,6 +334,14 @@ class StackSettings(FromEnvironment):
     broker: str = setting("KAFKA", "local broker to start", "embedded", choices=("embedded", "apache"))
     broker_partitions: int = setting(
         "KAFKA_PARTITIONS", "partitions of a topic the local broker creates", 4, minimum=1, maximum=100
+    )
+    mlflow: str = setting("MLFLOW", "whether the stack has an MLflow server", "on", choices=("on", "off"))
+    mlflow_port: int = setting(
+        "MLFLOW_PORT",
+        "loopback port of MLflow; 0, or a port that is taken, picks a free one",
+        5000,
+        minimum=0,
+        maximum=65_535,
     )
     state_dir: str = setting(
         "MARQUEE_STATE_DIR", "folder of the running stack's state and logs; empty means build/state", ""

@@ -1,0 +1,1 @@
+"""The MLflow tracking server of the local stack."""
