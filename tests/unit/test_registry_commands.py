@@ -101,7 +101,7 @@ def test_mlflow_can_be_left_out_and_is_when_it_is_not_installed(
 
 def test_status_says_where_mlflow_is_and_that_it_does_not_answer() -> None:
     url = server.url(free_port())
-    found = status._describe(Stack(1, 0.0, "http://e", "k:1", "embedded", url), "k:1", None, {})
+    found = status._describe(Stack(1, 0.0, "http://e", "k:1", "embedded", mlflow_url=url), "k:1", None, {})
     assert (found["mlflow_url"], found["mlflow_answers"]) == (url, False)
     without = status._describe(Stack(1, 0.0, "http://e", "k:1", "embedded"), "k:1", None, {})
     assert (without["mlflow_url"], without["mlflow_answers"]) == (None, False)
