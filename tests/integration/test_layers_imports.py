@@ -40,7 +40,6 @@ assert numpy.linalg.norm(numpy.ones(4, numpy.float32)) == 2
 """
 REGISTRY = """
 from mlflow import MlflowClient, entities
-from marquee.aws.mlflow_tracking import connect
 assert entities.Metric("a", 1.0, 0, 0).key == "a"
 assert MlflowClient("http://127.0.0.1:1").tracking_uri == "http://127.0.0.1:1"
 assert not {"numpy", "pandas", "sqlalchemy"} & sys.modules.keys()
