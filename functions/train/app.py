@@ -9,6 +9,7 @@ from chalice import Chalice, Rate
 from marquee.aws.batch import batch as score_everybody
 from marquee.aws.retrain import retrain as retrain_model
 from marquee.aws.train import train as train_model
+from marquee.factors.pace import Deadline
 from marquee.settings import MetricsSettings, StorageSettings, TrainSettings
 
 app = Chalice(app_name="marquee-train")
@@ -21,16 +22,21 @@ def client(storage: StorageSettings) -> Any:
     return boto3.client("s3", config=Config(s3=addressing, retries=retries))
 
 
-def run(event: dict[str, Any]) -> dict[str, Any]:
+def deadline(context: Any) -> Deadline:
+    """When Lambda will end this invocation."""
+    return Deadline.in_seconds(context.get_remaining_time_in_millis() / 1000)
+
+
+def run(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Train what ``event`` asks for; the model's manifest."""
     storage = StorageSettings.from_env()
-    return train_model(event, client(storage), storage, MetricsSettings.from_env())
+    return train_model(event, client(storage), storage, MetricsSettings.from_env(), deadline(context))
 
 
 @app.lambda_function(name="train")
-def train(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG001  Lambda's signature
+def train(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """``{"algorithm": "svd" | "nmf", …}`` → the model's manifest."""
-    return run(event)
+    return run(event, context)
 
 
 @app.lambda_function(name="batch")
@@ -41,8 +47,9 @@ def batch(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG00
 
 
 @app.schedule(Rate(1, unit=Rate.DAYS), name="retrain")
-def retrain(event: Any) -> dict[str, Any]:  # noqa: ARG001  a scheduled event says nothing we need
+def retrain(event: Any) -> dict[str, Any]:
     """Train the default model on the newest dataset, when that has changed enough."""
     storage = StorageSettings.from_env()
     settings = MetricsSettings.from_env(), TrainSettings.from_env()
-    return retrain_model({"algorithm": "svd"}, client(storage), storage, *settings)
+    ends = deadline(event.context)
+    return retrain_model({"algorithm": "svd"}, client(storage), storage, *settings, deadline=ends)

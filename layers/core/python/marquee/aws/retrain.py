@@ -10,6 +10,7 @@ from marquee.aws.model_store import ModelStore
 from marquee.aws.train import train
 from marquee.errors import DatasetNotFoundError
 from marquee.factors.manifest import Manifest
+from marquee.factors.pace import Deadline
 from marquee.settings import MetricsSettings, StorageSettings, TrainSettings
 
 _LEARNT_FROM = ("rate", "watch")
@@ -22,6 +23,8 @@ def retrain(
     storage: StorageSettings,
     metrics: MetricsSettings,
     settings: TrainSettings,
+    *,
+    deadline: Deadline | None = None,
 ) -> dict[str, Any]:
     """Train as :func:`~marquee.aws.train.train` does, or say why not.
 
@@ -42,7 +45,7 @@ def retrain(
         _log.warning("training skipped: %s", reason)
         return {"skipped": reason, "model_id": last.model_id, "dataset_id": dataset_id}
     _log.warning("training on %s: %s", dataset_id, reason)
-    return train({**event, "dataset_id": dataset_id}, s3, storage, metrics)
+    return train({**event, "dataset_id": dataset_id}, s3, storage, metrics, deadline)
 
 
 def _judged(datasets: DatasetStore, dataset_id: str, last: Manifest | None, least: float) -> tuple[bool, str]:

@@ -1,5 +1,6 @@
 """Training, from a dataset on S3 to a model on S3."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,14 +17,21 @@ from marquee.errors import InputError
 from marquee.events.watching import Watching
 from marquee.factors import layout
 from marquee.factors.cold_start import cold_start_rows
-from marquee.factors.evaluate import evaluate
+from marquee.factors.evaluate import evaluate, ranking_seconds
 from marquee.factors.fit import ALGORITHMS, Recipe, fit, recipe
 from marquee.factors.manifest import FileEntry, Manifest, Shapes
 from marquee.factors.model import Factors
+from marquee.factors.pace import Deadline, Pace
 from marquee.factors.shards import user_shards
 from marquee.settings import MetricsSettings, StorageSettings
 
 _ACCEPTED = ("algorithm", "objective", "hyperparameters", "seed", "dataset_id")
+_MARGIN = 0.05
+"""Share of the time given that is never planned for."""
+_UPLOAD_BYTES_PER_SECOND = 10_000_000
+_UPLOADS_PER_SECOND = 50
+"""What storing a model is reckoned with; S3 and LocalStack take more."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,11 +69,17 @@ class TrainRequest:
 
 
 def train(
-    event: Mapping[str, Any], s3: Any, storage: StorageSettings, metrics: MetricsSettings
+    event: Mapping[str, Any],
+    s3: Any,
+    storage: StorageSettings,
+    metrics: MetricsSettings,
+    deadline: Deadline | None = None,
 ) -> dict[str, Any]:
     """Train what ``event`` asks for, store it, and return the model's manifest as plain data.
 
-    The model served is fitted on the whole dataset; its figures come from a fit on the past alone.
+    The model served is fitted on the whole dataset; its figures come from a fit on the past alone. When there
+    is not time for all before ``deadline``, figures beyond the first split's ranking are left out first, then
+    epochs, which ``stopped`` says; a model comes out in time.
 
     Raises
     ------
@@ -73,7 +87,8 @@ def train(
     DatasetNotFoundError : there is no such dataset.
     TrainingError : the dataset cannot be trained on.
     """
-    request = TrainRequest.from_event(event)
+    request, limit = TrainRequest.from_event(event), deadline or Deadline()
+    limit = limit.earlier(_MARGIN * limit.remaining_seconds)
     bucket = Bucket(s3, storage.bucket)
     datasets = DatasetStore(bucket)
     dataset_id = request.dataset_id or datasets.latest_id()
@@ -84,12 +99,19 @@ def train(
         datasets.tables(dataset), int(dataset["rating_scale"]), minutes, Watching.of(dataset)
     )
     interactions = filtered(met, Filters.of(dataset))
+    del met
 
+    upload_seconds = _upload_seconds(interactions, request.recipe)
+    limit = limit.earlier(upload_seconds)
     started = time.perf_counter()
-    figures = evaluate(interactions, request.recipe, request.seed)
-    evaluated = time.perf_counter()
-    factors = fit(interactions, request.recipe, request.seed)
+    ranking = ranking_seconds(interactions.users, interactions.items)
+    pace = Pace(limit, afterwards=lambda fit_seconds: fit_seconds + ranking)  # figures need a fit as well
+    factors = fit(interactions, request.recipe, request.seed, pace)
     fitted = time.perf_counter()
+    stopped = _stopped(pace, request.recipe)
+    made = request.recipe.of_epochs(pace.epochs) if stopped else request.recipe
+    figures = evaluate(interactions, made, request.seed, limit)
+    evaluated = time.perf_counter()
 
     shards = layout.choose_user_shards(factors.users, factors.rank, len(interactions))
 
@@ -106,8 +128,9 @@ def train(
             created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             code_version=metrics.code_version,
             rating_scale=interactions.rating_scale,
-            train_seconds=fitted - evaluated,
-            evaluation_seconds=evaluated - started,
+            train_seconds=fitted - started,
+            evaluation_seconds=evaluated - fitted,
+            stopped=stopped,
             metrics=figures,
             shapes=Shapes(factors.users, factors.items, factors.rank),
             user_shards=shards,
@@ -117,8 +140,24 @@ def train(
     manifest = ModelStore(bucket).write(
         request.recipe.algorithm, lambda: _files(factors, interactions, movies, shards), describe
     )
-    _report(manifest, metrics.namespace, fitted - evaluated)
+    _report(manifest, metrics.namespace, fitted - started, pace.epoch_seconds)
     return manifest.to_dict()
+
+
+def _upload_seconds(interactions: Interactions, made: Recipe) -> float:
+    """At most about how long encoding and storing the model will take."""
+    rank = made.settings.rank + 2  # a rating model's biases
+    shards = layout.choose_user_shards(interactions.users, rank, len(interactions))
+    size_bytes = 4 * rank * (interactions.users + interactions.items) + 4 * len(interactions)
+    return 0.5 + size_bytes / _UPLOAD_BYTES_PER_SECOND + shards / _UPLOADS_PER_SECOND
+
+
+def _stopped(pace: Pace, made: Recipe) -> dict[str, Any] | None:
+    """What the manifest says of a fit that the deadline cut short; None of a whole one."""
+    if not pace.stopped:
+        return None
+    _log.warning("the deadline stopped training after %d of %d epochs", pace.epochs, made.epochs)
+    return {"epochs_done": pace.epochs, "epochs_wanted": made.epochs, "reason": "deadline"}
 
 
 def _files(
@@ -143,12 +182,13 @@ def _items(interactions: Interactions, movies: Mapping[str, Movie]) -> layout.It
     )
 
 
-def _report(manifest: Manifest, namespace: str, train_seconds: float) -> None:
+def _report(manifest: Manifest, namespace: str, train_seconds: float, epoch_seconds: float) -> None:
     """EMF metrics of this training, with the algorithm as the one dimension."""
     figures = manifest.metrics
     named = {"RMSE": "rmse", "NDCGAt10": "ndcg_at_10", "RecallAt10": "recall_at_10", "Coverage": "coverage"}
     values = {name: (figures[key], "None") for name, key in named.items() if figures.get(key) is not None}
     values["TrainSeconds"] = (train_seconds, "Seconds")
+    values["EpochSeconds"] = (epoch_seconds, "Seconds")
     emit(
         namespace,
         {"Algorithm": manifest.algorithm},

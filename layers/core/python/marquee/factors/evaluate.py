@@ -10,8 +10,15 @@ from marquee.dataset.splits import Split, split_at_time, split_per_user
 from marquee.factors.bayesian import BayesianSettings, Posterior
 from marquee.factors.fit import Recipe, fit, posterior, recipe
 from marquee.factors.intervals import bootstrap_interval
-from marquee.factors.metrics import RankingPerUser, popularity_factors, rank_per_user, rating_metrics
+from marquee.factors.metrics import (
+    RankingPerUser,
+    popularity_factors,
+    rank_per_user,
+    rankable,
+    rating_metrics,
+)
 from marquee.factors.model import Factors
+from marquee.factors.pace import Deadline, Pace
 from marquee.factors.preference import liked
 
 K = 10
@@ -21,6 +28,10 @@ LIGHT_ENTRIES, HEAVY_ENTRIES = 20, 100
 """A user with fewer entries than the first is new, with fewer than the second light, else heavy."""
 HEAD_SHARE = 0.5
 """The head is the fewest items that together have this share of the likings; the rest is the tail."""
+MOST_USERS = 20_000
+"""Ranking figures of more users would cost more than fitting; an interval over so many is narrow enough."""
+_SECONDS_PER_SCORE = 3e-8
+"""Of one user and item to be ranked, about twice what two cores take."""
 
 _NAMES = {
     "ndcg_at_10": "ndcg",
@@ -32,50 +43,86 @@ _NAMES = {
 }
 
 
-def evaluate(interactions: Interactions, made: Recipe, seed: int) -> dict[str, Any]:
+def evaluate(
+    interactions: Interactions, made: Recipe, seed: int, deadline: Deadline | None = None
+) -> dict[str, Any]:
     """Fit on the past, ask about the future; nothing of the future is seen in fitting.
 
     The figures come from each user's last ratings held out, as in the literature; those under ``temporal``
-    from one moment that parts past from future for everybody. Ranking figures are those of ``made``. Errors
-    are those of the same algorithm fitted for ``rating``: the served scores of a ``ranking`` model are no
-    ratings. Figures that the data cannot give are None. ARCHITECTURE.md lists them.
+    from one moment that parts past from future for everybody. Ranking figures are those of ``made``, over at
+    most :data:`MOST_USERS` users. Errors are those of the same algorithm fitted for ``rating``: the served
+    scores of a ``ranking`` model are no ratings. Figures that the data cannot give are None, and so are those
+    there is no time for before ``deadline``, which ``cut`` names. ARCHITECTURE.md lists them.
     """
-    figures = _on(split_per_user(interactions), made, seed)
-    later = _on(split_at_time(interactions), made, seed)
-    return {"split": SPLIT} | figures | {"temporal": {"split": TEMPORAL} | later}
+    limit, cut = deadline or Deadline(), list[str]()
+    figures = _on(split_per_user(interactions), made, seed, limit, cut)
+    later = _on(split_at_time(interactions), made, seed, limit, temporal_cut := list[str]())
+    cut += [f"temporal.{name}" for name in temporal_cut]
+    figures = {"split": SPLIT} | figures | {"temporal": {"split": TEMPORAL} | later}
+    return figures | ({"cut": {"reason": "deadline", "figures": cut}} if cut else {})
 
 
-def _on(split: Split, made: Recipe, seed: int) -> dict[str, Any]:
+def ranking_seconds(users: int, items: int) -> float:
+    """About how long ranking figures of a model and of popularity take, once the model is fitted."""
+    return 2 * min(users, MOST_USERS) * items * _SECONDS_PER_SCORE
+
+
+def _on(split: Split, made: Recipe, seed: int, deadline: Deadline, cut: list[str]) -> dict[str, Any]:
+    """Figures of one split; ``cut`` grows by the names of those for which time was too short."""
     figures: dict[str, Any] = {"rmse": None, "mae": None}
+    nothing = _means(None) | {"users_evaluated": 0, "users_eligible": 0, "popularity": _means(None)}
     trainable = len(split.train) and (made.objective == "ranking" or split.train.rated.any())
     if not trainable or not len(split.test):
-        return figures | _means(None) | {"users_evaluated": 0, "popularity": _means(None)}
+        return figures | nothing
+    pace = _whole(made, deadline.earlier(ranking_seconds(split.train.users, split.train.items)))
     settings, exact = made.settings, None
     if isinstance(settings, BayesianSettings):
-        exact = posterior(split.train, settings, seed)
+        exact = posterior(split.train, settings, seed, pace)
         fitted = exact.distilled(settings.served_rank, seed)
     else:
-        fitted = fit(split.train, made, seed)
+        fitted = fit(split.train, made, seed, pace)
+    if pace.stopped:
+        cut += ["ranking", "rating"]
+        return figures | nothing
+    relevant = split.test.select(liked(split.test))
     likes = np.bincount(split.train.item[liked(split.train)], minlength=split.train.items)
-    ranked = _ranked(fitted, split)
-    popular = _ranked(popularity_factors(likes, split.train.users), split)
-    figures |= _means(ranked) | {"users_evaluated": len(ranked.rows), "popularity": _means(popular)}
+    eligible = rankable(split.train, relevant)
+    rows = _drawn(eligible, seed)
+    ranked = rank_per_user(fitted, split.train, relevant, K, rows)
+    popular = rank_per_user(popularity_factors(likes, split.train.users), split.train, relevant, K, rows)
+    figures |= _means(ranked) | {"users_evaluated": len(rows), "users_eligible": len(eligible)}
+    figures["popularity"] = _means(popular)
     figures["intervals"] = {
         "ndcg_at_10": bootstrap_interval(ranked.ndcg),
         "recall_at_10": bootstrap_interval(ranked.recall),
         "ndcg_at_10_over_popularity": bootstrap_interval(ranked.ndcg - popular.ndcg),
     }
     figures["users"] = _by_users(ranked, popular, split)
-    figures["items"] = _by_items(ranked, popular, split, likes)
-    return figures | _errors(fitted, exact, split, made, seed)
-
-
-def _errors(
-    fitted: Factors, exact: Posterior | None, split: Split, made: Recipe, seed: int
-) -> dict[str, Any]:
+    figures["items"] = _by_items(ranked, popular, relevant, likes)
     if not split.train.rated.any():
-        return {}
-    rates = fitted if made.objective == "rating" else fit(split.train, recipe(made.algorithm, "rating"), seed)
+        return figures
+    rates, pace = fitted, _whole(rating := recipe(made.algorithm, "rating"), deadline)
+    if made.objective == "ranking":
+        rates = fit(split.train, rating, seed, pace)
+    if pace.stopped:
+        cut.append("rating")
+        return figures
+    return figures | _errors(rates, exact, split)
+
+
+def _whole(made: Recipe, deadline: Deadline) -> Pace:
+    """Figures of a model that was stopped halfway would be those of another one."""
+    return Pace(deadline, whole=made.epochs)
+
+
+def _drawn(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """All rows, or :data:`MOST_USERS` of them drawn without replacement, rising."""
+    if len(rows) <= MOST_USERS:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, MOST_USERS, replace=False))
+
+
+def _errors(rates: Factors, exact: Posterior | None, split: Split) -> dict[str, Any]:
     errors = rating_metrics(rates, split.test)
     if errors is None:
         return {}
@@ -88,10 +135,6 @@ def _errors(
             "rmse_served": errors.rmse,
         }
     return figures
-
-
-def _ranked(factors: Factors, split: Split) -> RankingPerUser:
-    return rank_per_user(factors, split.train, split.test.select(liked(split.test)), K)
 
 
 def _means(ranked: RankingPerUser | None) -> dict[str, float | None]:
@@ -119,14 +162,13 @@ def _by_users(ranked: RankingPerUser, popular: RankingPerUser, split: Split) -> 
 
 
 def _by_items(
-    ranked: RankingPerUser, popular: RankingPerUser, split: Split, likes: NDArray[np.int64]
+    ranked: RankingPerUser, popular: RankingPerUser, relevant: Interactions, likes: NDArray[np.int64]
 ) -> dict[str, Any]:
     """Recall of the relevant items that belong to the head, and of those in the tail."""
     falling = np.argsort(-likes, kind="stable")
     before = np.cumsum(likes[falling]) - likes[falling]
     head = np.zeros(len(likes), np.bool_)
     head[falling[before < HEAD_SHARE * likes.sum()]] = True
-    relevant = split.test.select(liked(split.test))
     return {
         name: {
             "items": int(part.sum()),

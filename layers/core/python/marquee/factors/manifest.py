@@ -9,6 +9,7 @@ from typing import Any, Self
 from marquee.errors import CorruptObjectError
 
 FORMAT = 1
+_OPTIONAL = ("evaluation_seconds", "stopped")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Manifest:
     files: Mapping[str, FileEntry] = field(repr=False)
     format: int = FORMAT
     evaluation_seconds: float = 0.0
+    stopped: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -79,13 +81,14 @@ class Manifest:
                 f"model manifest of format {data.get('format')!r}: {FORMAT} is understood"
             )
         try:
-            values = {item.name: data[item.name] for item in fields(cls) if item.name != "evaluation_seconds"}
+            values = {item.name: data[item.name] for item in fields(cls) if item.name not in _OPTIONAL}
             values["shapes"] = Shapes(*(int(data["shapes"][name]) for name in ("users", "items", "rank")))
             values["files"] = {
                 str(name): FileEntry(str(entry["sha256"]), int(entry["bytes"]))
                 for name, entry in data["files"].items()
             }
             values["evaluation_seconds"] = float(data.get("evaluation_seconds", 0.0))
+            values["stopped"] = dict(data["stopped"]) if data.get("stopped") else None
             for name, kind in (
                 ("seed", int),
                 ("delta_version", int),
