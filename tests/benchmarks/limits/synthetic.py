@@ -8,6 +8,7 @@ manifest of one dataset.
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,8 @@ ROWS_PER_FILE = 500_000
 _TASTES = 24
 _OWN_TASTE = 0.6
 """Share of a user's ratings that are of movies of their own taste; the others follow popularity alone."""
-_SURPLUS = 1.5
-"""Pairs drawn for each that is kept: a pair drawn twice counts once."""
+_SURPLUS = (1.5, 3.0, 6.0, 12.0)
+"""Pairs drawn for each that is kept, the first that gives enough: a pair drawn twice counts once."""
 _BLOCK = 4_000_000
 _FIRST_TIME = 1_700_000_000_000_000
 _MICROSECONDS_APART = 1_000_000
@@ -70,26 +71,24 @@ def ratings(size: Size, seed: int) -> tuple[NDArray[np.int32], NDArray[np.int32]
     popularity = (np.arange(size.movies) + 20.0) ** -0.9
     random.shuffle(popularity)
     activity = random.lognormal(0, 1.2, size.users)
-    drawn = np.maximum(1, activity * (_SURPLUS * size.interactions / activity.sum())).astype(np.int64)
     own = random.integers(0, _TASTES, size.users)
     by_taste = np.argsort(taste, kind="stable")
     upto = np.cumsum(popularity[by_taste])
     starts = np.concatenate([[0.0], upto])[np.searchsorted(taste[by_taste], np.arange(_TASTES + 1))]
-    found = []
-    last = np.cumsum(drawn)
-    first_user = 0
-    while first_user < size.users:
-        before = last[first_user - 1] if first_user else 0
-        end = max(first_user + 1, int(np.searchsorted(last, before + _BLOCK)))
-        user = np.repeat(np.arange(first_user, end), drawn[first_user:end])
-        at = random.random(len(user))
+
+    def draw(user: NDArray[np.int64]) -> NDArray[np.int64]:
         within = random.random(len(user)) < _OWN_TASTE
         low = np.where(within, starts[own[user]], 0.0)
         high = np.where(within, starts[own[user] + 1], upto[-1])
-        movie = by_taste[np.minimum(np.searchsorted(upto, low + at * (high - low)), size.movies - 1)]
-        found.append(np.unique(user * size.movies + movie))
-        first_user = end
-    pairs = np.concatenate(found)
+        at = low + random.random(len(user)) * (high - low)
+        movie = by_taste[np.minimum(np.searchsorted(upto, at), size.movies - 1)]
+        return np.unique(user * size.movies + movie)
+
+    pairs = np.zeros(0, np.int64)
+    for surplus in _SURPLUS:
+        if len(pairs) < size.interactions:
+            each = np.maximum(1, activity * (surplus * size.interactions / activity.sum()))
+            pairs = np.concatenate([draw(users) for users in _blocks(each.astype(np.int64))])
     if len(pairs) < size.interactions:
         raise ValueError(
             f"{len(pairs)} pairs came out, {size.interactions} are wanted: the matrix is too full"
@@ -100,6 +99,16 @@ def ratings(size: Size, seed: int) -> tuple[NDArray[np.int32], NDArray[np.int32]
     rating = random.integers(3, 9, len(pairs), dtype=np.int8)
     rating[agree] = random.integers(7, 11, int(agree.sum()), dtype=np.int8)
     return user, movie, rating.astype(np.float32)
+
+
+def _blocks(counts: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Each user row as often as ``counts`` says, in blocks of whole users that bound the memory."""
+    upto, first = np.cumsum(counts), 0
+    while first < len(counts):
+        before = upto[first - 1] if first else 0
+        end = max(first + 1, int(np.searchsorted(upto, before + _BLOCK)))
+        yield np.repeat(np.arange(first, end), counts[first:end])
+        first = end
 
 
 def _kept(pairs: NDArray[np.int64], size: Size) -> NDArray[np.int64]:

@@ -73,7 +73,7 @@ class Pace:
         now = self._deadline.clock()
         took, self._asked = now - self._asked, now
         self.epoch_seconds = took if self.epochs <= 1 else max(self.epoch_seconds, took)
-        ahead = max(1, self._whole - self.epochs)
+        ahead = max(1, self._whole - self.epochs) if self.epochs else 1
         done = now + ahead * self.epoch_seconds
         self.stopped = done + self._afterwards(done - self._began) > self._deadline.ends
         self.epochs += not self.stopped
