@@ -23,6 +23,7 @@ from infra.deploy.plan import (
 )
 from marquee.errors import DeployError
 from marquee.settings import (
+    DatasetSettings,
     IngestSettings,
     KafkaSettings,
     MetricsSettings,
@@ -52,6 +53,7 @@ VALUES = apps.setting_values(
     RecommendSettings(),
     MetricsSettings(),
     TrainSettings(),
+    DatasetSettings(),
 )
 ARNS = {name: f"arn:aws:lambda:::layer:{name}:1" for name in NAMES}
 
@@ -127,6 +129,14 @@ def test_every_tracked_template_names_the_layers_of_its_function_and_fills_compl
     assert stage["environment_variables"]["MARQUEE_BUCKET"] == "films"
     assert "MODEL_ID" not in stage["environment_variables"]
     assert "${" not in json.dumps(config)
+    assert isinstance(config["lambda_memory_size"], int)
+    assert isinstance(config["lambda_timeout"], int)
+
+
+def test_training_has_the_memory_that_the_setting_says(functions: Path) -> None:
+    apps.write_config(functions / "train", "local", {**VALUES, "TRAIN_MEMORY_MB": "10240"}, ARNS)
+    config = json.loads((functions / "train" / ".chalice" / "config.json").read_text())
+    assert config["lambda_memory_size"] == 10_240
 
 
 def test_the_policy_is_filled_in_beside_chalices_own_record(functions: Path) -> None:

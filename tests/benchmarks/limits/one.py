@@ -21,8 +21,8 @@ def run(folder: Path, seconds: float) -> dict[str, Any]:
 
     Returns
     -------
-    ``seconds`` from first to last, ``read_and_store_seconds`` those that are neither fitting nor evaluating,
-    ``peak_mb`` of the process in MiB, and what the manifest says.
+    ``seconds`` from first to last, ``cpu_seconds`` of both cores together, ``read_and_store_seconds`` those
+    that are neither fitting nor evaluating, ``peak_mb`` of the process in MiB, and what the manifest says.
     """
     from marquee.aws.train import train
     from marquee.factors.pace import Deadline
@@ -35,6 +35,7 @@ def run(folder: Path, seconds: float) -> dict[str, Any]:
             {"algorithm": "svd"}, s3, StorageSettings(), MetricsSettings(), Deadline.in_seconds(seconds)
         )
     took = time.perf_counter() - began
+    used = resource.getrusage(resource.RUSAGE_SELF)
     figures = manifest["metrics"]
     return {
         "users": manifest["shapes"]["users"],
@@ -43,11 +44,12 @@ def run(folder: Path, seconds: float) -> dict[str, Any]:
         "epochs": manifest["hyperparameters"]["epochs"],
         "stopped": manifest["stopped"],
         "seconds": took,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
         "fit_seconds": manifest["train_seconds"],
         "epoch_seconds": json.loads(said.getvalue().splitlines()[-1])["EpochSeconds"],
         "evaluation_seconds": manifest["evaluation_seconds"],
         "read_and_store_seconds": took - manifest["train_seconds"] - manifest["evaluation_seconds"],
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": used.ru_maxrss / 1024,
         "objects_written": s3.puts,
         "cut": figures.get("cut"),
         "users_evaluated": figures["users_evaluated"],

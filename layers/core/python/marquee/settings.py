@@ -149,7 +149,15 @@ class DatasetSettings(FromEnvironment):
 
 @dataclass(frozen=True)
 class TrainSettings(FromEnvironment):
-    """The scheduled training."""
+    """How much training gets, and when the schedule trains."""
+
+    memory_mb: int = setting(
+        "TRAIN_MEMORY_MB",
+        "memory of the training functions, in MB; beyond 3008 a new AWS account needs a higher quota",
+        3_008,
+        minimum=512,
+        maximum=10_240,
+    )
 
     retrain_min_change: float = setting(
         "RETRAIN_MIN_CHANGE",
