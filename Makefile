@@ -57,7 +57,7 @@ test: setup check  ## lint, types, import contracts, then every test
 	@$(BIN)/pytest tests/unit -q
 	@$(BIN)/pytest tests/integration tests/e2e -q -m "not soak"
 
-soak: setup  ## the full-length runs: drains killed 50 times and more, backlogs beyond memory
+soak: setup  ## the full-length runs: drains killed 50 times and more, backlogs beyond memory, 30 million ratings
 	@$(BIN)/pytest tests -q -m soak
 
 check: $(STAMP)/project  ## format, lint, types, import contracts

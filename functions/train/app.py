@@ -12,6 +12,7 @@ from marquee.aws.gate import find_live
 from marquee.aws.retrain import retrain as retrain_model
 from marquee.aws.train import train as train_model
 from marquee.factors.live import Live
+from marquee.factors.pace import Deadline
 from marquee.settings import MetricsSettings, StorageSettings, TrainSettings
 
 app = Chalice(app_name="marquee-train")
@@ -29,18 +30,24 @@ def live(s3: Any, storage: StorageSettings, settings: TrainSettings) -> Live:
     return find_live(Bucket(s3, storage.bucket), boto3.client("lambda"), settings.recommend_function)
 
 
-def run(event: dict[str, Any]) -> dict[str, Any]:
+def deadline(context: Any) -> Deadline:
+    """When Lambda will end this invocation."""
+    return Deadline.in_seconds(context.get_remaining_time_in_millis() / 1000)
+
+
+def run(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Train what ``event`` asks for; the model's manifest."""
+    ends = deadline(context)
     storage, settings = StorageSettings.from_env(), TrainSettings.from_env()
-    s3 = client(storage)
+    s3, metrics = client(storage), MetricsSettings.from_env()
     beside, margin = live(s3, storage, settings), settings.gate_margin
-    return train_model(event, s3, storage, MetricsSettings.from_env(), live=beside, gate_margin=margin)
+    return train_model(event, s3, storage, metrics, live=beside, gate_margin=margin, deadline=ends)
 
 
 @app.lambda_function(name="train")
-def train(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG001  Lambda's signature
+def train(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """``{"algorithm": "svd" | "nmf", …}`` → the model's manifest."""
-    return run(event)
+    return run(event, context)
 
 
 @app.lambda_function(name="batch")
@@ -53,8 +60,8 @@ def batch(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG00
 @app.schedule(Rate(1, unit=Rate.DAYS), name="retrain")
 def retrain(event: Any) -> dict[str, Any]:
     """Train the default model on the newest dataset, when that has changed enough."""
+    ends = deadline(event.context)
     storage, settings = StorageSettings.from_env(), TrainSettings.from_env()
-    s3 = client(storage)
-    beside = live(s3, storage, settings)
-    event, metrics = {"algorithm": "svd"}, MetricsSettings.from_env()
-    return retrain_model(event, s3, storage, metrics, settings, live=beside)
+    s3, metrics = client(storage), MetricsSettings.from_env()
+    beside, asked = live(s3, storage, settings), {"algorithm": "svd"}
+    return retrain_model(asked, s3, storage, metrics, settings, live=beside, deadline=ends)

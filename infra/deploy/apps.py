@@ -17,6 +17,8 @@ from marquee.errors import DeployError
 from marquee.settings import FromEnvironment
 
 _SOURCES = ("app.py", "requirements.txt", "chalicelib", "vendor")
+_NUMBERS = ("lambda_memory_size", "lambda_timeout")
+"""What chalice wants as numbers, though a template names a setting there."""
 _ROUTER_BYTES = 100_000  # chalice puts its own router (app.py, about 91 kB) beside each app
 
 
@@ -109,7 +111,8 @@ def _load(path: Path) -> dict[str, Any]:
 def _fill(node: Any, known: Mapping[str, str], path: Path) -> Any:
     """``node`` with ``${NAME}`` in its strings replaced."""
     if isinstance(node, dict):
-        return {key: _fill(value, known, path) for key, value in node.items()}
+        filled = {key: _fill(value, known, path) for key, value in node.items()}
+        return filled | {key: int(filled[key]) for key in _NUMBERS if key in filled}
     if isinstance(node, list):
         return [_fill(value, known, path) for value in node]
     if not isinstance(node, str):

@@ -136,6 +136,14 @@ def test_every_tracked_template_names_the_layers_of_its_function_and_fills_compl
     assert stage["environment_variables"]["MARQUEE_BUCKET"] == "films"
     assert "MODEL_ID" not in stage["environment_variables"]
     assert "${" not in json.dumps(config)
+    assert isinstance(config["lambda_memory_size"], int)
+    assert isinstance(config["lambda_timeout"], int)
+
+
+def test_training_has_the_memory_that_the_setting_says(functions: Path) -> None:
+    apps.write_config(functions / "train", "local", {**VALUES, "TRAIN_MEMORY_MB": "10240"}, ARNS)
+    config = json.loads((functions / "train" / ".chalice" / "config.json").read_text())
+    assert config["lambda_memory_size"] == 10_240
 
 
 def test_the_policy_is_filled_in_beside_chalices_own_record(functions: Path) -> None:

@@ -106,6 +106,18 @@ def test_the_order_of_users_and_movies_does_not_matter(algorithm: str, objective
 
 
 @every_kind
+def test_a_permutation_of_users_and_movies_permutes_the_factors(algorithm: str, objective: str) -> None:
+    random = np.random.default_rng(9)
+    taste, kind = random.normal(size=(30, 2)) * [3, 1.5], random.normal(size=(20, 2))
+    matrix = np.clip(np.round(6 + taste @ kind.T), 1, 10)
+    users, movies = random.permutation(30), random.permutation(20)
+    made = small(algorithm, objective, epochs=3)
+    straight, shuffled = (fit(rated(data), made) for data in (matrix, matrix[users][:, movies]))
+    np.testing.assert_allclose(shuffled.user_factors, straight.user_factors[users], rtol=0.02, atol=0.02)
+    np.testing.assert_allclose(shuffled.item_factors, straight.item_factors[movies], rtol=0.02, atol=0.02)
+
+
+@every_kind
 def test_a_seed_gives_the_same_bytes(algorithm: str, objective: str) -> None:
     data = rated(blocks())
     first, second = (fit(data, small(algorithm, objective), seed=7) for _ in range(2))
@@ -150,6 +162,20 @@ def test_no_data_is_an_error(algorithm: str, objective: str) -> None:
     data = interactions([rate(1, "a", 8)])
     with pytest.raises(TrainingError, match="train on"):
         fit(data.select(np.zeros(1, bool)), recipe(algorithm, objective))
+
+
+@every_kind
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_rating_that_is_no_number_never_reaches_the_factors(
+    algorithm: str, objective: str, value: float
+) -> None:
+    with pytest.raises(TrainingError, match="not finite"):
+        fit(interactions([rate(1, "a", value), rate(2, "b", 8)]), recipe(algorithm, objective))
+    data = rated(blocks())
+    watched_only = data.rating.copy()
+    watched_only[::7] = np.nan  # as an entry has it that was only watched
+    fitted = fit(replace(data, rating=watched_only), small(algorithm, objective))
+    assert np.isfinite(scores(fitted)).all()
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -1,5 +1,6 @@
 """A candidate beside the model now live: found in Lambda, fitted anew, without a look at what is held out."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from marquee.factors.fit import Recipe, fit, recipe
 from marquee.factors.gate import COMPARED, NOT_COMPARED, NOTHING_LIVE, SAME_RECIPE
 from marquee.factors.live import NOTHING_LIVE as NONE_LIVE
 from marquee.factors.live import Live
+from marquee.factors.pace import KeepGoing
 from marquee.settings import MetricsSettings, StorageSettings
 from tests.unit.datasets import freeze, two_tastes
 from tests.unit.interactions import interactions, rated
@@ -52,9 +54,9 @@ def test_who_is_live_and_who_the_candidate_only_turns_the_difference_round() -> 
 def test_no_fit_of_either_model_sees_a_rating_that_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted: list[Interactions] = []
 
-    def watched(data: Interactions, made: Recipe, seed: int = 0) -> Any:
+    def watched(data: Interactions, made: Recipe, seed: int, keep_going: KeepGoing) -> Any:
         fitted.append(data)
-        return fit(data, made, seed)
+        return fit(data, made, seed, keep_going)
 
     monkeypatch.setattr(evaluation, "fit", watched)
     data = interactions(two_tastes())
@@ -72,7 +74,7 @@ def test_models_of_one_recipe_and_seed_are_said_to_be_the_same_without_another_f
 ) -> None:
     fits: list[Recipe] = []
     monkeypatch.setattr(
-        evaluation, "fit", lambda data, made, seed: fits.append(made) or fit(data, made, seed)
+        evaluation, "fit", lambda data, made, *how: fits.append(made) or fit(data, made, *how)
     )
     figures = evaluate(interactions(two_tastes()), GOOD, 0, Live("svd-live", GOOD, 0))
     assert fits.count(GOOD) == 2  # one for each split
@@ -94,10 +96,10 @@ def test_what_cannot_be_compared_says_why() -> None:
 
 
 def test_a_live_recipe_that_the_data_do_not_bear_fails_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refusing(data: Interactions, made: Recipe, seed: int = 0) -> Any:
+    def refusing(data: Interactions, made: Recipe, seed: int, keep_going: KeepGoing) -> Any:
         if made == POOR:
             raise TrainingError("no rating")
-        return fit(data, made, seed)
+        return fit(data, made, seed, keep_going)
 
     monkeypatch.setattr(evaluation, "fit", refusing)
     figures = evaluate(interactions(two_tastes()), GOOD, 0, Live("svd-live", POOR, 0))
@@ -145,6 +147,16 @@ def test_the_live_models_recipe_is_found_by_the_alias_and_read_from_its_manifest
     model = trained(bucket, hyperparameters=SMALL, seed=7)
     found = find_live(bucket, FakeLambda(model["model_id"]), "recommend")
     assert found == Live(model["model_id"], recipe("svd", "ranking", SMALL), 7)
+
+
+def test_the_recipe_of_a_live_model_that_was_stopped_has_the_epochs_it_came_to(bucket: Bucket) -> None:
+    freeze(bucket, "ds-1-0a", two_tastes())
+    model = trained(bucket, hyperparameters=SMALL)
+    key = f"models/{model['model_id']}/manifest.json"
+    stopped = {"epochs_done": 2, "epochs_wanted": 3, "reason": "deadline"}
+    bucket.put(key, json.dumps(json.loads(bucket.get(key) or b"") | {"stopped": stopped}).encode())
+    found = find_live(bucket, FakeLambda(model["model_id"]), "recommend")
+    assert found.recipe == recipe("svd", "ranking", SMALL | {"epochs": 2})
 
 
 def test_nothing_is_live_without_a_function_an_alias_or_a_model(bucket: Bucket) -> None:

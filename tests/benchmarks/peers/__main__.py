@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 from infra.paths import BUILD
+from tests.benchmarks.limits.measured import beside_lambdas_limits
 from tests.benchmarks.peers.contestants import CONTESTANTS
 
 COLUMNS = ("fit_seconds", "rmse", "ndcg_at_10", "recall_at_10", "coverage", "peak_mb")
@@ -45,6 +46,7 @@ def main() -> None:
     for path in arguments.data:
         report["data"][path.resolve().name] = measured = _measure(path, names, arguments.runs)
         _print(path.resolve().name, measured)
+    report |= {} if arguments.only else beside_lambdas_limits()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(report, indent=1) + "\n")
     print(f"\nwritten to {arguments.output}")

@@ -238,7 +238,15 @@ class UpkeepSettings(FromEnvironment):
 
 @dataclass(frozen=True)
 class TrainSettings(FromEnvironment):
-    """The scheduled training, and what a new model must be to be released."""
+    """How much training gets, when the schedule trains, and what a new model must be to be released."""
+
+    memory_mb: int = setting(
+        "TRAIN_MEMORY_MB",
+        "memory of the training functions, in MB; beyond 3008 a new AWS account needs a higher quota",
+        3_008,
+        minimum=512,
+        maximum=10_240,
+    )
 
     retrain_min_change: float = setting(
         "RETRAIN_MIN_CHANGE",

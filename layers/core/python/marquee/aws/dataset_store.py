@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from marquee.aws.ahead import ahead
 from marquee.aws.bucket import Bucket
 from marquee.aws.dataset_profile import DATASETS
-from marquee.dataset.interactions import COLUMNS
+from marquee.dataset.pairs import COLUMNS
 from marquee.errors import CorruptObjectError, DatasetNotFoundError
 from marquee.events.movies import Film
 

@@ -13,6 +13,8 @@ from marquee.factors.live import NOTHING_LIVE, Live
 def find_live(bucket: Bucket, functions: Any, function_name: str) -> Live:
     """The model that the alias ``live`` serves, of two the one that was live before, and its recipe.
 
+    The recipe of a model that the deadline stopped has the epochs it came to.
+
     Nothing here fails a training: where Lambda, S3 or the manifest does not tell, the reason stands in the
     answer.
 
@@ -28,6 +30,8 @@ def find_live(bucket: Bucket, functions: Any, function_name: str) -> Live:
             return NOTHING_LIVE
         manifest = ModelStore(bucket).read_manifest(model_id)
         made = recipe(manifest.algorithm, manifest.objective, manifest.hyperparameters)
+        if manifest.stopped is not None:
+            made = made.of_epochs(int(manifest.stopped["epochs_done"]))
     except InputError as error:
         return Live(model_id, reason=f"its recipe cannot be fitted here: {error}")
     except MarqueeError as error:

@@ -12,6 +12,7 @@ from marquee.aws.tuned import read_tuned
 from marquee.errors import DatasetNotFoundError
 from marquee.factors.live import NOTHING_LIVE, Live
 from marquee.factors.manifest import Manifest
+from marquee.factors.pace import Deadline
 from marquee.settings import MetricsSettings, StorageSettings, TrainSettings
 
 _LEARNT_FROM = ("rate", "watch")
@@ -26,6 +27,7 @@ def retrain(
     settings: TrainSettings,
     *,
     live: Live = NOTHING_LIVE,
+    deadline: Deadline | None = None,
 ) -> dict[str, Any]:
     """Train as :func:`~marquee.aws.train.train` does, or say why not.
 
@@ -52,7 +54,8 @@ def retrain(
     found = f"settings of {tuned.created_at}, tuned on {tuned.dataset_id}" if tuned else "default settings"
     _log.warning("training on %s with %s: %s", dataset_id, found, reason)
     request = {**event, "dataset_id": dataset_id, "tuned": tuned is not None}
-    return train(request, s3, storage, metrics, live=live, gate_margin=settings.gate_margin)
+    margin = settings.gate_margin
+    return train(request, s3, storage, metrics, live=live, gate_margin=margin, deadline=deadline)
 
 
 def _judged(datasets: DatasetStore, dataset_id: str, last: Manifest | None, least: float) -> tuple[bool, str]:

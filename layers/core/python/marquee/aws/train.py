@@ -1,5 +1,6 @@
 """Training, from a dataset on S3 to a model on S3."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,16 +19,23 @@ from marquee.events.movies import Film
 from marquee.events.watching import Watching
 from marquee.factors import layout
 from marquee.factors.cold_start import cold_start_rows
-from marquee.factors.evaluate import evaluate
+from marquee.factors.evaluate import evaluate, ranking_seconds
 from marquee.factors.fit import ALGORITHMS, Recipe, fit, recipe
 from marquee.factors.gate import judge
 from marquee.factors.live import NOTHING_LIVE, Live
 from marquee.factors.manifest import FileEntry, Manifest, Shapes
 from marquee.factors.model import Factors
+from marquee.factors.pace import Deadline, Pace
 from marquee.factors.shards import user_shards
 from marquee.settings import MetricsSettings, StorageSettings
 
 _ACCEPTED = ("algorithm", "objective", "hyperparameters", "seed", "dataset_id", "tuned")
+_MARGIN = 0.05
+"""Share of the time given that is never planned for."""
+_UPLOAD_BYTES_PER_SECOND = 10_000_000
+_UPLOADS_PER_SECOND = 50
+"""What storing a model is reckoned with; S3 and LocalStack take more."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -111,15 +119,19 @@ def train(
     *,
     live: Live = NOTHING_LIVE,
     gate_margin: float = 0.0,
+    deadline: Deadline | None = None,
 ) -> dict[str, Any]:
     """Train what ``event`` asks for, store it, and return the model's manifest as plain data.
 
-    The model served is fitted on the whole dataset; its figures come from a fit on the past alone.
+    The model served is fitted on the whole dataset; its figures come from a fit on the past alone. When there
+    is not time for all before ``deadline``, figures beyond the first split's ranking are left out first, then
+    epochs, which ``stopped`` says; a model comes out in time.
 
     Parameters
     ----------
     live : the model now live, with which the new one is compared.
     gate_margin : how much worse than it the new one may surely be and still be releasable, in NDCG@10.
+    deadline : when the model must be stored; None sets no end.
 
     Raises
     ------
@@ -127,6 +139,8 @@ def train(
     DatasetNotFoundError : there is no such dataset.
     TrainingError : the dataset cannot be trained on.
     """
+    limit = deadline or Deadline()
+    limit = limit.earlier(_MARGIN * limit.remaining_seconds)
     bucket = Bucket(s3, storage.bucket)
     request = TrainRequest.from_event(event, bucket)
     datasets = DatasetStore(bucket)
@@ -135,11 +149,18 @@ def train(
     movies = datasets.movies(dataset)
     interactions = read_interactions(datasets, dataset, movies)
 
+    upload_seconds = _upload_seconds(interactions, request.recipe)
+    limit = limit.earlier(upload_seconds)
     started = time.perf_counter()
-    figures = evaluate(interactions, request.recipe, request.seed, live)
-    evaluated = time.perf_counter()
-    factors = fit(interactions, request.recipe, request.seed)
+    fits = 1 + live.differs_from(request.recipe, request.seed)  # figures need as many, about as long as this
+    ranking = ranking_seconds(interactions.users, interactions.items, models=1 + fits)
+    pace = Pace(limit, afterwards=lambda fit_seconds: fits * fit_seconds + ranking)
+    factors = fit(interactions, request.recipe, request.seed, pace)
     fitted = time.perf_counter()
+    stopped = _stopped(pace, request.recipe)
+    made = request.recipe.of_epochs(pace.epochs) if stopped else request.recipe
+    figures = evaluate(interactions, made, request.seed, live, deadline=limit)
+    evaluated = time.perf_counter()
 
     shards = layout.choose_user_shards(factors.users, factors.rank, len(interactions))
 
@@ -156,10 +177,11 @@ def train(
             created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             code_version=metrics.code_version,
             rating_scale=interactions.rating_scale,
-            train_seconds=fitted - evaluated,
-            evaluation_seconds=evaluated - started,
+            train_seconds=fitted - started,
+            evaluation_seconds=evaluated - fitted,
             gate=judge(figures, gate_margin).to_dict(),
             hyperparameters_source=request.source,
+            stopped=stopped,
             metrics=figures,
             shapes=Shapes(factors.users, factors.items, factors.rank),
             user_shards=shards,
@@ -169,8 +191,24 @@ def train(
     manifest = ModelStore(bucket).write(
         request.recipe.algorithm, lambda: _files(factors, interactions, movies, shards), describe
     )
-    _report(manifest, metrics.namespace, fitted - evaluated)
+    _report(manifest, metrics.namespace, fitted - started, pace.epoch_seconds)
     return manifest.to_dict()
+
+
+def _upload_seconds(interactions: Interactions, made: Recipe) -> float:
+    """At most about how long encoding and storing the model will take."""
+    rank = made.settings.rank + 2  # a rating model's biases
+    shards = layout.choose_user_shards(interactions.users, rank, len(interactions))
+    size_bytes = 4 * rank * (interactions.users + interactions.items) + 4 * len(interactions)
+    return 0.5 + size_bytes / _UPLOAD_BYTES_PER_SECOND + shards / _UPLOADS_PER_SECOND
+
+
+def _stopped(pace: Pace, made: Recipe) -> dict[str, Any] | None:
+    """What the manifest says of a fit that the deadline cut short; None of a whole one."""
+    if not pace.stopped:
+        return None
+    _log.warning("the deadline stopped training after %d of %d epochs", pace.epochs, made.epochs)
+    return {"epochs_done": pace.epochs, "epochs_wanted": made.epochs, "reason": "deadline"}
 
 
 def _files(
@@ -195,12 +233,13 @@ def _items(interactions: Interactions, movies: Mapping[str, Film]) -> layout.Ite
     )
 
 
-def _report(manifest: Manifest, namespace: str, train_seconds: float) -> None:
+def _report(manifest: Manifest, namespace: str, train_seconds: float, epoch_seconds: float) -> None:
     """EMF metrics of this training, with the algorithm as the one dimension."""
     figures = manifest.metrics
     named = {"RMSE": "rmse", "NDCGAt10": "ndcg_at_10", "RecallAt10": "recall_at_10", "Coverage": "coverage"}
     values = {name: (figures[key], "None") for name, key in named.items() if figures.get(key) is not None}
     values["TrainSeconds"] = (train_seconds, "Seconds")
+    values["EpochSeconds"] = (epoch_seconds, "Seconds")
     emit(
         namespace,
         {"Algorithm": manifest.algorithm},

@@ -3,18 +3,23 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from marquee.dataset.pairs import (
+    Columns,
+    Pairs,
+    by_time,
+    counted,
+    distinct,
+    places,
+    rows_of_kind,
+    side_by_side,
+)
 from marquee.errors import TrainingError
 from marquee.events.watching import WHOLE, Watching
-
-COLUMNS = ("kind", "user_id", "movie_id", "minute", "rating", "time", "partition", "offset")
-"""The columns of an events table that are read; the others need not be loaded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,15 +108,13 @@ def interactions_of(
     ids: dict[str, int] = {}
     ratings, watches, lengths = [], [], np.zeros(0, np.int64)
     for table in tables:
-        ratings.append(_last(_entries(table, "rate", "rating", ids)))
-        watched = _entries(table, "watch", "minute", ids)
+        ratings.append(rows_of_kind(table, "rate", "rating", ids))
+        watched = rows_of_kind(table, "watch", "minute", ids)
         lengths = _longest(watched, lengths, len(ids))
-        watches.append(_counted(watched))
-    rated, seen = _last(_concatenate(ratings)), _counted(_concatenate(watches))
+        watches.append(counted(watched))
+    rated, seen = side_by_side(ratings), counted(side_by_side(watches))
     if len(rated["user"]) + len(seen["user"]) == 0:
         raise TrainingError("the dataset holds no rating and no watched minute: there is nothing to train on")
-    if not np.isfinite(rated["value"]).all():
-        raise TrainingError("the dataset holds a rating that is not finite")
     lengths = _known(lengths, ids, minutes or {})
     read = watching or Watching()
     return _joined(rated, seen, lengths, ids, rating_scale=rating_scale, watching=read)
@@ -132,63 +135,6 @@ def minutes_watched(
     spanned = last - first + minutes_per_report
     watched: NDArray[np.int64] = np.minimum(reports * minutes_per_report, spanned)
     return watched
-
-
-Columns = dict[str, NDArray[Any]]
-_SORTED_BY = ("offset", "partition", "time", "code", "user")  # np.lexsort wants the primary key last
-
-
-def _entries(table: pa.Table, kind: str, value: str, ids: dict[str, int]) -> Columns:
-    """The rows of one kind as NumPy columns, sorted by user, movie and then time; ``ids`` grows."""
-    rows = table.select(list(COLUMNS)).filter(pc.equal(table["kind"], kind)).combine_chunks()
-    movies = rows["movie_id"].combine_chunks()
-    encoded = movies if pa.types.is_dictionary(movies.type) else movies.dictionary_encode()
-    names = encoded.dictionary.to_pylist()
-    codes = np.array([ids.setdefault(name, len(ids)) for name in names], np.int64)
-    columns = {
-        "user": rows["user_id"].to_numpy(),
-        "code": codes[encoded.indices.to_numpy(zero_copy_only=False)] if len(rows) else np.zeros(0, np.int64),
-        "time": rows["time"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy(),
-        "partition": rows["partition"].to_numpy(),
-        "offset": rows["offset"].to_numpy(),
-        "value": rows[value].to_numpy(),
-    }
-    return _take(columns, np.lexsort([columns[name] for name in _SORTED_BY]))
-
-
-def _take(columns: Columns, rows: NDArray[Any]) -> Columns:
-    return {name: column[rows] for name, column in columns.items()}
-
-
-def _concatenate(parts: list[Columns]) -> Columns:
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
-    empty = {name: np.zeros(0, np.int64) for name in (*_SORTED_BY, "value", "count", "first", "last")}
-    columns = joined or empty
-    return _take(columns, np.lexsort([columns[name] for name in _SORTED_BY]))
-
-
-def _ends(columns: Columns) -> NDArray[np.int64]:
-    """Where the last row of each (user, movie) stands in sorted columns."""
-    same = (columns["user"][1:] == columns["user"][:-1]) & (columns["code"][1:] == columns["code"][:-1])
-    return np.flatnonzero(np.append(~same, True)) if len(columns["user"]) else np.zeros(0, np.int64)
-
-
-def _last(columns: Columns) -> Columns:
-    return _take(columns, _ends(columns))
-
-
-def _counted(columns: Columns) -> Columns:
-    """The last row of each pair, with the number of its watch lines and their smallest and largest minute."""
-    ends = _ends(columns)
-    reported = columns.get("count", np.ones(len(columns["user"]), np.int64))
-    totals = np.diff(np.cumsum(reported)[ends], prepend=0)
-    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
-    first, last = columns.get("first", columns["value"]), columns.get("last", columns["value"])
-    return _take(columns, ends) | {
-        "count": totals,
-        "first": np.minimum.reduceat(first, starts) if len(ends) else first,
-        "last": np.maximum.reduceat(last, starts) if len(ends) else last,
-    }
 
 
 def _longest(watched: Columns, lengths: NDArray[np.int64], movies: int) -> NDArray[np.int64]:
@@ -213,47 +159,65 @@ def _joined(
     rating_scale: int,
     watching: Watching,
 ) -> Interactions:
-    """Both kinds on one set of pairs, with ids turned into rows."""
-    codes = np.array(list(ids.values()), np.int64)
-    item_ids = sorted(movie for movie in ids)
-    row_of_code = np.empty(len(codes), np.int64)
-    row_of_code[[ids[movie] for movie in item_ids]] = np.arange(len(item_ids))
-    user_ids = np.union1d(rated["user"], seen["user"])
-    keys = [
-        np.searchsorted(user_ids, part["user"]) * len(ids) + row_of_code[part["code"]]
-        for part in (rated, seen)
-    ]
-    pairs = np.union1d(*keys)
-    at_rated, at_seen = (np.searchsorted(pairs, key) for key in keys)
+    """Both kinds on one set of pairs, with ids turned into rows.
 
-    stamps = {}
-    for name in ("time", "partition", "offset"):  # a rating's time stands over that of watching
-        stamps[name] = np.zeros(len(pairs), np.int64)
-        stamps[name][at_seen] = seen[name]
-        stamps[name][at_rated] = rated[name]
-    order = np.empty(len(pairs), np.int64)
-    order[np.lexsort([stamps["offset"], stamps["partition"], stamps["time"]])] = np.arange(len(pairs))
-    rating = np.full(len(pairs), np.nan, np.float32)
-    rating[at_rated] = rated["value"]
-    minutes, length = _minutes(seen, watching), lengths[seen["code"]]
-    watched, implicit = np.zeros(len(pairs), np.float32), np.full(len(pairs), np.nan, np.float32)
+    Columns are let go once they are used: of 30 million ratings each takes a quarter of a gigabyte.
+    """
+    item_ids = sorted(ids)
+    row_of_code = np.empty(len(ids), np.int32)
+    row_of_code[[ids[movie] for movie in item_ids]] = np.arange(len(item_ids), dtype=np.int32)
+    user_ids = distinct(np.concatenate([distinct(rated["user"]), distinct(seen["user"])]))
+    in_time, rank = by_time(rated, seen)
+    count = len(rated["user"])
+    sides = []
+    for side, rows in ((rated, in_time[in_time < count]), (seen, in_time[in_time >= count] - count)):
+        del side["partition"], side["offset"]
+        keys = places(side.pop("user"), user_ids) * len(ids) + row_of_code[side["code"]]
+        sides.append(Pairs.of(keys, rows))
+    del in_time
+    keys, at_rated, at_seen = _united(sides[0].keys, sides[1].keys)
+    rows_rated, rows_seen = (side.last_rows for side in sides)
+    del sides
+
+    time, stamp = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
+    time[at_seen], stamp[at_seen] = seen["time"][rows_seen], rank[rows_seen + count]
+    time[at_rated], stamp[at_rated] = rated["time"][rows_rated], rank[rows_rated]  # a rating's stands over
+    rating = np.full(len(keys), np.nan, np.float32)
+    rating[at_rated] = rated["value"][rows_rated]
+    if not np.isfinite(rating[at_rated]).all():
+        raise TrainingError("the dataset holds a rating that is not finite")
+    del rank, rows_rated
+    rated.clear()
+    order = np.empty(len(keys), np.int64)
+    order[np.argsort(stamp, kind="stable")] = np.arange(len(keys))
+    del stamp
+
+    minutes, length = _minutes(seen, watching)[rows_seen], lengths[seen["code"]][rows_seen]
+    watched, implicit = np.zeros(len(keys), np.float32), np.full(len(keys), np.nan, np.float32)
     watched[at_seen] = np.minimum(1.0, minutes / length)
     implicit[at_seen] = _worth(np.minimum(WHOLE, WHOLE * minutes // length), watching)
     implicit[at_rated] = np.nan
-    user, item = np.divmod(pairs, len(ids))
+    user = keys // len(ids)
+    item = (keys - user * len(ids)).astype(np.int32)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(user_ids)))]).astype(np.int64)
     return Interactions(
-        user_ids.astype(np.int64),
-        item_ids,
-        indptr,
-        item.astype(np.int32),
-        rating,
-        implicit,
-        watched,
-        stamps["time"],
-        order,
-        rating_scale,
+        user_ids, item_ids, indptr, item, rating, implicit, watched, time, order, rating_scale
     )
+
+
+def _united(
+    first: NDArray[np.int64], second: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """What either of two rising arrays holds, rising, and where the values of each stand in it."""
+    united = distinct(np.concatenate([first, second])) if len(first) and len(second) else first
+    if not len(first):
+        united = second
+    whole = [len(part) == len(united) for part in (first, second)]
+    at = [
+        np.arange(len(united)) if same else np.searchsorted(united, part)
+        for same, part in zip(whole, (first, second), strict=True)
+    ]
+    return united, at[0], at[1]
 
 
 def _minutes(seen: Columns, watching: Watching) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marquee.factors.model import Factors
+from marquee.factors.pace import KeepGoing, always
 from marquee.factors.rating import RatingSettings, fit_rating
 from marquee.factors.solve import Matrix, Side, least_squares, transposed
 from marquee.factors.start import truncated_svd_of
@@ -88,13 +89,16 @@ class Posterior:
         )
 
 
-def fit_posterior(entries: Side, items: int, settings: BayesianSettings, seed: int) -> Posterior:
+def fit_posterior(
+    entries: Side, items: int, settings: BayesianSettings, seed: int, keep_going: KeepGoing = always
+) -> Posterior:
     """Sample from the posterior, starting at a few passes of alternating least squares.
 
     Parameters
     ----------
     entries : ratings as targets by user row, weights 1.
     items : item rows in all.
+    keep_going : asked before each sweep. Stopped before any sample is kept, the last pair stands for all.
 
     Returns
     -------
@@ -110,7 +114,10 @@ def fit_posterior(entries: Side, items: int, settings: BayesianSettings, seed: i
     pair_bytes = 4 * settings.rank * (entries.rows + items)
     every = -(-settings.samples * pair_bytes // _KEPT_BYTES)
     kept: list[tuple[Matrix, Matrix]] = []
+    pair = user, item
     for sweep in range(1 - settings.burn_in, settings.samples + 1):
+        if not keep_going():
+            break
         precision = _noise_precision(by_user, rows, user, item, random)
         if entries.rows > items:
             item, _ = _draw(by_item, user, item, precision, random)
@@ -120,9 +127,9 @@ def fit_posterior(entries: Side, items: int, settings: BayesianSettings, seed: i
             user, _ = _draw(by_user, item, user, precision, random)
             item, item_mean = _draw(by_item, user, item, precision, random)
             pair = user, item_mean
-        if (sweep > 0 and sweep % every == 0) or (sweep == settings.samples and not kept):
+        if sweep > 0 and sweep % every == 0:
             kept.append(pair)
-    return _averaged(kept, mean)
+    return _averaged(kept or [pair], mean)
 
 
 def _start(

@@ -10,6 +10,7 @@ from marquee.dataset.interactions import Interactions
 from marquee.errors import InputError, TrainingError
 from marquee.factors.bayesian import BayesianSettings, Posterior, fit_posterior
 from marquee.factors.model import Factors
+from marquee.factors.pace import KeepGoing, always
 from marquee.factors.parallel import one_blas_thread
 from marquee.factors.preference import preferences
 from marquee.factors.ranking import RankingSettings, fit_ranking
@@ -72,6 +73,20 @@ class Recipe:
             return asdict(self.settings)
         return {"solver": SOLVERS[isinstance(self.settings, BayesianSettings)]} | asdict(self.settings)
 
+    @property
+    def epochs(self) -> int:
+        """Epochs that a whole fit takes; sweeps, of the Bayesian solver."""
+        if isinstance(self.settings, BayesianSettings):
+            return self.settings.burn_in + self.settings.samples
+        return self.settings.epochs
+
+    def of_epochs(self, epochs: int) -> "Recipe":
+        """The recipe whose whole fit is this one's stopped after ``epochs``."""
+        if isinstance(self.settings, BayesianSettings):
+            burn_in = min(self.settings.burn_in, epochs)
+            return replace(self, settings=replace(self.settings, burn_in=burn_in, samples=epochs - burn_in))
+        return replace(self, settings=replace(self.settings, epochs=epochs))
+
 
 def recipe(algorithm: str, objective: str, hyperparameters: Mapping[str, Any] | None = None) -> Recipe:
     """A recipe from names and those hyperparameters that shall differ from :data:`DEFAULTS`.
@@ -114,8 +129,10 @@ def _checked(name: str, value: object, *, whole: bool) -> float:
     raise InputError(name, f"hyperparameter {name}={value!r} is not {kind} from {low:g} to {high:g}")
 
 
-def fit(interactions: Interactions, made: Recipe, seed: int = 0) -> Factors:
+def fit(interactions: Interactions, made: Recipe, seed: int = 0, keep_going: KeepGoing = always) -> Factors:
     """Train. The same interactions, recipe and seed give the same bytes on the same machine.
+
+    ``keep_going`` is asked before each epoch; when it says no, the factors so far are the result.
 
     Scores of a ``rating`` model are ratings in units of the data's scale; scores of a ``ranking`` model order
     items and mean nothing else. Users and items without an entry get zeros (and biases of 0).
@@ -125,24 +142,27 @@ def fit(interactions: Interactions, made: Recipe, seed: int = 0) -> Factors:
     TrainingError : there is nothing to learn from, or the factors did not stay finite.
     """
     if isinstance(made.settings, BayesianSettings):
-        return posterior(interactions, made.settings, seed).distilled(made.settings.served_rank, seed)
-    nonnegative = made.algorithm == "nmf"
+        found = posterior(interactions, made.settings, seed, keep_going)
+        return found.distilled(made.settings.served_rank, seed)
+    how: Any = {"nonnegative": made.algorithm == "nmf", "keep_going": keep_going}
     with one_blas_thread():
         if isinstance(made.settings, RatingSettings):
             entries, scale = _stars(interactions)
-            fitted = fit_rating(entries, interactions.items, made.settings, seed, nonnegative=nonnegative)
+            fitted = fit_rating(entries, interactions.items, made.settings, seed, **how)
             return _rescaled(fitted, np.float32(scale))
         if not len(interactions):
             raise TrainingError("there is no interaction to train on")
         cells = preferences(interactions)
-        return fit_ranking(cells, interactions.items, made.settings, seed, nonnegative=nonnegative)
+        return fit_ranking(cells, interactions.items, made.settings, seed, **how)
 
 
-def posterior(interactions: Interactions, settings: BayesianSettings, seed: int = 0) -> Posterior:
+def posterior(
+    interactions: Interactions, settings: BayesianSettings, seed: int = 0, keep_going: KeepGoing = always
+) -> Posterior:
     """The posterior that :func:`fit` distils, in units of the data's scale; errors as there."""
     entries, scale = _stars(interactions)
     with one_blas_thread():
-        return fit_posterior(entries, interactions.items, settings, seed).scaled(scale)
+        return fit_posterior(entries, interactions.items, settings, seed, keep_going).scaled(scale)
 
 
 def _stars(interactions: Interactions) -> tuple[Side, float]:

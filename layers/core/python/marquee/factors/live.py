@@ -29,5 +29,9 @@ class Live:
     seed: int = 0
     reason: str = ""
 
+    def differs_from(self, made: Recipe, seed: int) -> bool:
+        """Whether comparing it with a candidate made so takes a fit."""
+        return self.recipe is not None and (self.recipe, self.seed) != (made, seed)
+
 
 NOTHING_LIVE = Live(None, reason="nothing is live to compare with")

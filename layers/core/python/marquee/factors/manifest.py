@@ -9,7 +9,7 @@ from typing import Any, Self
 from marquee.errors import CorruptObjectError
 
 FORMAT = 1
-_OPTIONAL = ("evaluation_seconds", "gate", "hyperparameters_source")
+_OPTIONAL = ("evaluation_seconds", "gate", "hyperparameters_source", "stopped")
 """What older manifests lack."""
 
 
@@ -64,6 +64,7 @@ class Manifest:
     evaluation_seconds: float = 0.0
     gate: Mapping[str, Any] | None = None
     hyperparameters_source: Mapping[str, Any] | None = None
+    stopped: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -91,6 +92,7 @@ class Manifest:
                 for name, entry in data["files"].items()
             }
             values["evaluation_seconds"] = float(data.get("evaluation_seconds", 0.0))
+            values["stopped"] = dict(data["stopped"]) if data.get("stopped") else None
             for name, kind in (
                 ("seed", int),
                 ("delta_version", int),

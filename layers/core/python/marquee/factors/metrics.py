@@ -77,15 +77,24 @@ class RankingPerUser:
         )
 
 
+def rankable(seen: Interactions, relevant: Interactions) -> NDArray[np.int64]:
+    """Rows of the users who have both an entry in ``seen`` and one in ``relevant``."""
+    return np.flatnonzero((np.diff(seen.indptr) > 0) & (np.diff(relevant.indptr) > 0))
+
+
 def rank_per_user(
-    factors: Factors, seen: Interactions, relevant: Interactions, k: int = 10
+    factors: Factors,
+    seen: Interactions,
+    relevant: Interactions,
+    k: int = 10,
+    rows: NDArray[np.int64] | None = None,
 ) -> RankingPerUser:
-    """Rank the catalogue for every user who has both an entry in ``seen`` and one in ``relevant``.
+    """Rank the catalogue for every user of :func:`rankable`, or for those of ``rows`` alone.
 
     Users are taken in blocks whose score matrix fills at most :data:`BLOCK_BYTES`. Equal scores at the edge
     of the list are settled the same way each time, but by no rule.
     """
-    rows = np.flatnonzero((np.diff(seen.indptr) > 0) & (np.diff(relevant.indptr) > 0))
+    rows = rankable(seen, relevant) if rows is None else rows
     wanted = relevant.user.astype(np.int64) * relevant.items + relevant.item
     k = min(k, relevant.items)
     discount = 1.0 / np.log2(np.arange(k) + 2.0)
@@ -156,14 +165,14 @@ def rating_metrics(factors: Factors, test: Interactions) -> RatingMetrics | None
     """Errors on the ratings of ``test``, predictions clipped to the scale; None when it holds no rating."""
     rated = test.rated
     users, items = test.user[rated], test.item[rated]
-    error = np.empty(len(users), np.float64)
+    truth, error = test.rating[rated], np.empty(len(users), np.float64)
     block = max(1, BLOCK_BYTES // (8 * factors.rank))
     for start in range(0, len(users), block):
         part = slice(start, start + block)
         predicted = np.einsum(
             "nd,nd->n", factors.user_factors[users[part]], factors.item_factors[items[part]]
         )
-        error[part] = np.clip(predicted, 1, test.rating_scale) - test.rating[rated][part]
+        error[part] = np.clip(predicted, 1, test.rating_scale) - truth[part]
     if not len(error):
         return None
     return RatingMetrics(float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error))), len(error))

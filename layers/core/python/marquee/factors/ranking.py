@@ -17,6 +17,7 @@ import numpy as np
 from scipy import sparse
 
 from marquee.factors.model import Factors
+from marquee.factors.pace import KeepGoing, always
 from marquee.factors.solve import Matrix, Side, solve_side, transposed
 from marquee.factors.start import nonnegative_start, truncated_svd
 
@@ -37,7 +38,13 @@ class RankingSettings:
 
 
 def fit_ranking(
-    entries: Side, items: int, settings: RankingSettings, seed: int, *, nonnegative: bool
+    entries: Side,
+    items: int,
+    settings: RankingSettings,
+    seed: int,
+    *,
+    nonnegative: bool,
+    keep_going: KeepGoing = always,
 ) -> Factors:
     """Minimise the loss by alternating over users and items, from the truncated SVD of the targets.
 
@@ -46,6 +53,7 @@ def fit_ranking(
     entries : the observed cells by user row.
     items : item rows in all.
     nonnegative : keep every factor at or above zero (NMF) instead of solving freely (iALS).
+    keep_going : asked before each epoch; without any epoch the start is what comes out.
     """
     by_item = transposed(entries, items)
     user_ridge = _ridge(entries, items, settings)
@@ -56,6 +64,8 @@ def fit_ranking(
     user, item = start.user_factors, start.item_factors
     floor = np.zeros(settings.rank, np.float32) if nonnegative else None
     for _ in range(settings.epochs):
+        if not keep_going():
+            break
         user = solve_side(entries, item, user_ridge, gram=_gram(item, settings), previous=user, floor=floor)
         item = solve_side(by_item, user, item_ridge, gram=_gram(user, settings), previous=item, floor=floor)
     return Factors(user, item)

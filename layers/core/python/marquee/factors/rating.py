@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from marquee.factors.model import Factors
+from marquee.factors.pace import KeepGoing, always
 from marquee.factors.solve import Matrix, Side, solve_side, transposed
 from marquee.factors.start import nonnegative_start, truncated_svd
 
@@ -33,7 +34,13 @@ class RatingSettings:
 
 
 def fit_rating(
-    entries: Side, items: int, settings: RatingSettings, seed: int, *, nonnegative: bool
+    entries: Side,
+    items: int,
+    settings: RatingSettings,
+    seed: int,
+    *,
+    nonnegative: bool,
+    keep_going: KeepGoing = always,
 ) -> Factors:
     """Minimise the loss by alternating over users and items.
 
@@ -42,6 +49,7 @@ def fit_rating(
     entries : ratings as targets by user row.
     items : item rows in all.
     nonnegative : keep p and q at or above zero (NMF); biases stay free.
+    keep_going : asked before each epoch; without any epoch the start is what comes out.
 
     Returns
     -------
@@ -55,6 +63,8 @@ def fit_rating(
     floor = np.full(rank + 1, 0.0 if nonnegative else -np.inf, np.float32)
     floor[rank] = -np.inf
     for _ in range(settings.epochs):
+        if not keep_going():
+            break
         user = _half(by_user, item, user, settings, floor if nonnegative else None)
         item = _half(by_item, user, item, settings, floor if nonnegative else None)
     return _served(user, item, mean)

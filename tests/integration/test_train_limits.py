@@ -1,0 +1,19 @@
+"""A million users, twenty thousand movies, thirty million ratings: trained within what Lambda gives."""
+
+import json
+
+import pytest
+
+from tests.benchmarks.limits.measured import FULL, LAMBDA_MB, LAMBDA_SECONDS, training
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3_600)
+def test_thirty_million_ratings_are_trained_on_in_fifteen_minutes_and_ten_gigabytes() -> None:
+    found = training(FULL)
+    print(json.dumps(found, indent=1))
+    assert (found["users"], found["movies"], found["rank"]) == (FULL.users, FULL.movies, 64)
+    assert found["stopped"] is None
+    assert found["seconds"] < LAMBDA_SECONDS
+    assert found["peak_mb"] < LAMBDA_MB
+    assert found["ndcg_at_10"] > found["popularity_ndcg_at_10"]
