@@ -24,13 +24,19 @@ from marquee.aws.kafka import Chunk, TopicReader
 from marquee.aws.ingest import drain
 from marquee.aws.lake import Lake
 from marquee.aws.lake_writer import Committed, LakeWriter
+from marquee.aws.forgotten import forget
 from marquee.aws.snapshot import freeze
-from marquee.settings import IngestSettings
+from marquee.aws.upkeep import upkeep
+from marquee.settings import IngestSettings, UpkeepSettings
 
 class Bucket:
     name = "films"
     def get(self, key):
         return None
+    def keys(self, prefix):
+        return []
+    def sizes(self, prefix):
+        return {}
     def put(self, key, payload):
         pass
 
@@ -42,14 +48,20 @@ raws = [b"2026-11-23T10:04:05,7,GET /data/m/x/3.mpg", b"dirty", None]
 offsets = pa.array(range(3), pa.int64())
 writer.add(Chunk(pa.array(raws, pa.binary()), pa.array([0] * 3, pa.int32()), offsets, {0: 3}))
 writer.flush()
-assert (committed.read, committed.by_kind.total(), committed.by_reason.total()) == (3, 1, 2)
+offsets = pa.array(range(3, 6), pa.int64())
+writer.add(Chunk(pa.array(raws, pa.binary()), pa.array([0] * 3, pa.int32()), offsets, {0: 6}))
+writer.flush()
+assert (committed.read, committed.by_kind.total(), committed.by_reason.total()) == (6, 2, 4)
 manifest = freeze(lake, Bucket(), "movielog", 5, datetime.now(UTC))
-assert manifest["offsets"] == {"movielog-0": 3}
+assert manifest["offsets"] == {"movielog-0": 6}
+forget(lake, 7, datetime.now(UTC))
+report = upkeep(lake, Bucket(), UpkeepSettings(min_files=2))
+assert report.tables.keys() == {"lake/events", "lake/quarantine", "lake/forgotten"}
 assert "numpy" not in sys.modules
 """
 
 
-def test_ingest_writes_and_freezes_with_the_arrow_of_its_layer(tmp_path: Path) -> None:
+def test_ingest_writes_freezes_and_keeps_up_with_the_arrow_of_its_layer(tmp_path: Path) -> None:
     code = ABSENT + WRITE_AND_FREEZE
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "lake")], capture_output=True, text=True, check=False
