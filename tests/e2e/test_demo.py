@@ -65,6 +65,8 @@ def test_the_simulated_demo_balances_releases_and_answers_twice_in_a_row(marquee
     assert status["alias"]["versions"].keys() == second["split"].keys()
     assert status["lag"]["total"] == 0
     assert status["mlflow_url"].startswith("http://127.0.0.1:")
+    _forgets_a_user(marquee, live={model["model_id"] for model in second["models"]})
+    _keeps_up(marquee)
     _kill_emulator(marquee)
     assert _nothing_left(marquee)
 
@@ -125,6 +127,28 @@ def test_a_busy_port_is_said_in_one_line(marquee: Command) -> None:
     assert process.returncode == 1
     assert other["MARQUEE_PORT"] in output
     assert "Traceback" not in output
+
+
+def _forgets_a_user(marquee: Command, live: set[str]) -> None:
+    """A user goes from the lake; the models that are live and learnt from them are named."""
+    answer = json.loads(marquee.run("forget", "1", "--yes", "--json"))
+    assert answer["removed"]["events"] > 0
+    assert {one["model_id"] for one in answer["models"] if one["live"]} == live
+    assert len(answer["datasets"]) == 1
+    again = json.loads(marquee.run("forget", "1", "--yes", "--json"))
+    assert again == {**answer, "removed": {"events": 0, "quarantined": 0}}
+    frozen = json.loads(marquee.run("snapshot"))
+    assert frozen["dataset_id"] not in {one["dataset_id"] for one in answer["datasets"]}
+    later = json.loads(marquee.run("forget", "1", "--dry-run", "--json"))
+    assert later["datasets"] == answer["datasets"], "the new one does not hold them"
+
+
+def _keeps_up(marquee: Command) -> None:
+    told = json.loads(marquee.run("upkeep", "--dry-run", "--json"))
+    done = json.loads(marquee.run("upkeep", "--json"))
+    assert done["tables"].keys() == told["tables"].keys() > {"lake/events", "lake/quarantine"}
+    assert all(table["files_after"] <= table["files_before"] for table in done["tables"].values())
+    assert "lake/events" in marquee.run("upkeep")
 
 
 def _kill_emulator(marquee: Command) -> None:

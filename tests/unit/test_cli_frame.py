@@ -204,7 +204,10 @@ def without_a_stack(tmp_path: Path) -> Run:
 
 @pytest.mark.parametrize(
     "command",
-    ["status", "env", "drain", "snapshot", "train", "rollback", "shift --weight 1", "release --model m"],
+    [
+        *("status", "env", "drain", "snapshot", "train", "rollback", "shift --weight 1", "release --model m"),
+        *("upkeep", "forget 7", "dataset delete ds-1-a"),
+    ],
 )
 def test_a_command_that_needs_the_stack_says_in_one_line_that_there_is_none(
     without_a_stack: Run, command: str

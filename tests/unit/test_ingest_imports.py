@@ -27,14 +27,20 @@ from marquee.aws.ingest import drain
 from marquee.aws.catalogue import fetch
 from marquee.aws.lake import Lake
 from marquee.aws.lake_writer import Committed, LakeWriter
+from marquee.aws.forgotten import forget
 from marquee.aws.snapshot import freeze
-from marquee.settings import IngestSettings
+from marquee.aws.upkeep import upkeep
+from marquee.settings import IngestSettings, UpkeepSettings
 from tests.unit.catalogue_fakes import Service, serving
 
 class Bucket:
     name = "films"
     def get(self, key):
         return None
+    def keys(self, prefix):
+        return []
+    def sizes(self, prefix):
+        return {}
     def put(self, key, payload):
         pass
 
@@ -46,20 +52,26 @@ raws = [b"2026-11-23T10:04:05,7,GET /data/m/x/3.mpg", b"dirty", None]
 offsets = pa.array(range(3), pa.int64())
 writer.add(Chunk(pa.array(raws, pa.binary()), pa.array([0] * 3, pa.int32()), offsets, {0: 3}))
 writer.flush()
-assert (committed.read, committed.by_kind.total(), committed.by_reason.total()) == (3, 1, 2)
+offsets = pa.array(range(3, 6), pa.int64())
+writer.add(Chunk(pa.array(raws, pa.binary()), pa.array([0] * 3, pa.int32()), offsets, {0: 6}))
+writer.flush()
+assert (committed.read, committed.by_kind.total(), committed.by_reason.total()) == (6, 2, 4)
 with serving(service := Service()):
     service.knows("x")
     report = fetch(service.settings, lake, "movielog")
 assert (report.fetched, report.left) == (1, 0)
 assert service.asked == [["x"]]
 manifest = freeze(lake, Bucket(), "movielog", 5, datetime.now(UTC))
-assert manifest["offsets"] == {"movielog-0": 3}
+assert manifest["offsets"] == {"movielog-0": 6}
 assert manifest["movies"]["files"][0]["rows"] == 1
+forget(lake, 7, datetime.now(UTC))
+report = upkeep(lake, Bucket(), UpkeepSettings(min_files=2))
+assert report.tables.keys() == {"lake/events", "lake/quarantine", "lake/movies", "lake/forgotten"}
 assert "numpy" not in sys.modules
 """
 
 
-def test_ingest_writes_fetches_and_freezes_with_the_arrow_of_its_layer(tmp_path: Path) -> None:
+def test_ingest_works_from_fetch_to_upkeep_with_the_arrow_of_its_layer(tmp_path: Path) -> None:
     code = ABSENT + WRITE_AND_FREEZE
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "lake")],
