@@ -15,12 +15,13 @@ import pytest
 
 from infra.paths import ROOT
 from marquee.aws.catalogue import CatalogueReport, emit_metrics, fetch
+from marquee.aws.compaction import compact
 from marquee.aws.lake import EVENTS_KEY, MOVIES_KEY, Lake
 from marquee.aws.movies_table import MoviesTable
 from marquee.aws.quarantine_replay import replay
 from marquee.errors import StorageError
 from marquee.events.movies import MOVIES, rows_of
-from marquee.settings import IngestSettings
+from marquee.settings import IngestSettings, UpkeepSettings
 from tests.unit.catalogue_fakes import Answer, Service, serving, title_of
 from tests.unit.test_ingest_writer import TOPIC, Log, Reader
 
@@ -315,7 +316,9 @@ def test_a_compaction_in_between_disturbs_no_run(lake: Lake, service: Service) -
     log: Log = {0: [rate("a")]}
     for movie_id in ("b", "c", "d"):
         drained(lake, log)
-        compacted: list[Callable[[], object]] = [MoviesTable(lake).delta.optimize.compact]
+        compacted: list[Callable[[], object]] = [
+            lambda: compact(lake, MOVIES_KEY, UpkeepSettings(min_files=2))
+        ]
 
         def meanwhile(point: str, left: list[Callable[[], object]] = compacted) -> None:
             if point == "asked" and left:
