@@ -75,4 +75,5 @@ def _compacted(
         item_ids=[movie for movie, stays in zip(interactions.item_ids, items, strict=True) if stays],
         indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         item=(np.cumsum(items) - 1).astype(np.int32)[interactions.item],
+        minutes=None if interactions.minutes is None else interactions.minutes[items],
     )

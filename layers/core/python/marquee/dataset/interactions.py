@@ -18,6 +18,7 @@ from marquee.dataset.pairs import (
     rows_of_kind,
     side_by_side,
 )
+from marquee.dataset.worth import minutes_watched, worth
 from marquee.errors import TrainingError
 from marquee.events.watching import WHOLE, Watching
 
@@ -39,6 +40,7 @@ class Interactions:
     time : int64, microseconds since 1970: of the last rating, or without one of the last minute watched.
     order : int64 ranks, each once, that follow time, then partition and offset: what "later" means in a tie.
     rating_scale : the highest rating there is.
+    minutes : int32, length of each movie, (items,): what ``watched`` is the share of. None: not known.
     """
 
     user_ids: NDArray[np.int64]
@@ -51,6 +53,7 @@ class Interactions:
     time: NDArray[np.int64]
     order: NDArray[np.int64]
     rating_scale: int
+    minutes: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.item)
@@ -120,23 +123,6 @@ def interactions_of(
     return _joined(rated, seen, lengths, ids, rating_scale=rating_scale, watching=read)
 
 
-def minutes_watched(
-    reports: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64], minutes_per_report: int
-) -> NDArray[np.int64]:
-    """Minutes of a movie that a user watched, from the watch lines of the two.
-
-    Each line stands for ``minutes_per_report`` minutes; but what was watched twice counts once, so there are
-    no more than lie between the smallest and the largest minute reported.
-
-    Parameters
-    ----------
-    reports, first, last : number of watch lines, smallest and largest minute, for each pair.
-    """
-    spanned = last - first + minutes_per_report
-    watched: NDArray[np.int64] = np.minimum(reports * minutes_per_report, spanned)
-    return watched
-
-
 def _longest(watched: Columns, lengths: NDArray[np.int64], movies: int) -> NDArray[np.int64]:
     """Minutes of each movie code: one more than the largest minute seen."""
     grown = np.zeros(movies, np.int64)
@@ -195,13 +181,15 @@ def _joined(
     minutes, length = _minutes(seen, watching)[rows_seen], lengths[seen["code"]][rows_seen]
     watched, implicit = np.zeros(len(keys), np.float32), np.full(len(keys), np.nan, np.float32)
     watched[at_seen] = np.minimum(1.0, minutes / length)
-    implicit[at_seen] = _worth(np.minimum(WHOLE, WHOLE * minutes // length), watching)
+    implicit[at_seen] = worth(np.minimum(WHOLE, WHOLE * minutes // length), watching)
     implicit[at_rated] = np.nan
     user = keys // len(ids)
     item = (keys - user * len(ids)).astype(np.int32)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(user_ids)))]).astype(np.int64)
+    by_item = np.empty(len(ids), np.int32)
+    by_item[row_of_code] = lengths
     return Interactions(
-        user_ids, item_ids, indptr, item, rating, implicit, watched, time, order, rating_scale
+        user_ids, item_ids, indptr, item, rating, implicit, watched, time, order, rating_scale, by_item
     )
 
 
@@ -223,13 +211,3 @@ def _united(
 def _minutes(seen: Columns, watching: Watching) -> NDArray[np.int64]:
     first, last = (seen[name].astype(np.int64) for name in ("first", "last"))
     return minutes_watched(seen["count"], first, last, watching.minutes_per_report)
-
-
-def _worth(shares: NDArray[np.int64], watching: Watching) -> NDArray[np.float32]:
-    """The rating that each share in thousandths gets; NaN without thresholds."""
-    if not watching.from_share:
-        return np.full(len(shares), np.nan, np.float32)
-    ratings = np.array(sorted(watching.from_share), np.float32)
-    least = np.array([watching.from_share[int(rating)] for rating in ratings])
-    found: NDArray[np.float32] = ratings[np.searchsorted(least, shares, side="right") - 1]
-    return found

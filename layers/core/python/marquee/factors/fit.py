@@ -147,7 +147,7 @@ def fit(interactions: Interactions, made: Recipe, seed: int = 0, keep_going: Kee
     how: Any = {"nonnegative": made.algorithm == "nmf", "keep_going": keep_going}
     with one_blas_thread():
         if isinstance(made.settings, RatingSettings):
-            entries, scale = _stars(interactions)
+            entries, scale = stars(interactions)
             fitted = fit_rating(entries, interactions.items, made.settings, seed, **how)
             return _rescaled(fitted, np.float32(scale))
         if not len(interactions):
@@ -160,13 +160,18 @@ def posterior(
     interactions: Interactions, settings: BayesianSettings, seed: int = 0, keep_going: KeepGoing = always
 ) -> Posterior:
     """The posterior that :func:`fit` distils, in units of the data's scale; errors as there."""
-    entries, scale = _stars(interactions)
+    entries, scale = stars(interactions)
     with one_blas_thread():
         return fit_posterior(entries, interactions.items, settings, seed, keep_going).scaled(scale)
 
 
-def _stars(interactions: Interactions) -> tuple[Side, float]:
-    """The ratings on a scale to 5, by user row, and what to multiply by to return to the data's scale."""
+def stars(interactions: Interactions) -> tuple[Side, float]:
+    """The ratings on a scale to 5, by user row, and what to multiply by to return to the data's scale.
+
+    Raises
+    ------
+    TrainingError : there is no rating.
+    """
     rated = interactions.select(interactions.rated)
     if not len(rated):
         raise TrainingError("there is no rating to train on: the rating objective needs some")

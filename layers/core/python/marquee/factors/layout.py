@@ -25,7 +25,7 @@ COLD_START_ITEMS = 1_000
 MAX_USER_SHARDS = 99_999
 SHARD_BYTES = 64 * 1024
 
-_UNREADABLE = (
+UNREADABLE = (
     ValueError,
     TypeError,
     KeyError,
@@ -35,6 +35,7 @@ _UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+"""What decoding damaged bytes may raise."""
 _SHARD_ARRAYS: Mapping[str, tuple[type[np.generic], int]] = {
     "user_ids": (np.int64, 1),
     "factors": (np.float32, 2),
@@ -112,10 +113,10 @@ def decode_shard(payload: bytes, *, rank: int | None = None, items: int | None =
     try:
         with zipfile.ZipFile(io.BytesIO(payload)) as archive:
             for name in _SHARD_ARRAYS:
-                arrays[name] = _read_npy(
+                arrays[name] = read_npy(
                     archive.read(f"{name}.npy")
                 )  # read() checks the CRC of the whole member
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise CorruptObjectError(f"user shard of {len(payload)} bytes is unreadable: {error}") from error
     for name, (dtype, dimensions) in _SHARD_ARRAYS.items():
         _require(
@@ -176,12 +177,13 @@ def decode_cold_start(payload: bytes, *, items: int | None = None) -> NDArray[np
 
 def _decode_array(payload: bytes, name: str) -> NDArray[Any]:
     try:
-        return _read_npy(payload)
-    except _UNREADABLE as error:
+        return read_npy(payload)
+    except UNREADABLE as error:
         raise CorruptObjectError(f"{name} of {len(payload)} bytes is unreadable: {error}") from error
 
 
-def _read_npy(payload: bytes) -> NDArray[Any]:
+def read_npy(payload: bytes) -> NDArray[Any]:
+    """The array of an ``.npy``; ValueError when bytes follow it."""
     buffer = io.BytesIO(payload)
     array: NDArray[Any] = np.lib.format.read_array(buffer, allow_pickle=False)
     if buffer.tell() != len(payload):
@@ -225,7 +227,7 @@ def decode_items(payload: bytes) -> Items:
         columns = json.loads(payload)
         items = Items(*(columns[name] for name in ("ids", "titles", "years", "genres")))
         lengths = {len(column) for column in (items.ids, items.titles, items.years, items.genres)}
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise CorruptObjectError(f"{ITEMS} of {len(payload)} bytes is unreadable: {error}") from error
     if len(lengths) != 1 or len(items.rows) != len(items.ids):
         raise CorruptObjectError(
