@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from marquee.aws.model_reader import LATEST_KEY, model_key
+from marquee.events.watching import Watching
 from marquee.factors import layout
 from marquee.factors.layout import Items, UserShard
+from marquee.factors.liking import Liking
 from marquee.factors.manifest import Manifest, Shapes, file_entry
+from marquee.factors.user_objective import FOLD_IN, UserObjective, encode_user_objective
 
 DATA = Path(__file__).parent / "data"
 
@@ -81,8 +85,9 @@ def model_objects(
     rank: int = 4,
     shards: int = 3,
     seed: int = 0,
+    fold_in: bool = True,
 ) -> dict[str, bytes]:
-    """The objects of a random model: users 1 … ``users``, of whom user u has seen items u … u + 4.
+    """The objects of a random ranking model: users 1 … ``users``, of whom user u rated items u … u + 4 with 9.
 
     Item i is called ``movie+i``; odd ones have no title. The cold-start list goes from the last item down.
     """
@@ -95,11 +100,14 @@ def model_objects(
         years=[None] * items,
         genres=[[]] * items,
     )
+    item_factors = rng.normal(size=(items, rank)).astype(np.float32)
     files = {
-        layout.ITEM_FACTORS: layout.encode_array(rng.normal(size=(items, rank)).astype(np.float32)),
+        layout.ITEM_FACTORS: layout.encode_array(item_factors),
         layout.ITEMS: layout.encode_items(catalogue),
         layout.COLD_START: layout.encode_array(np.arange(items - 1, -1, -1, dtype=np.int32)[:1_000]),
     }
+    if fold_in:
+        files[FOLD_IN] = encode_user_objective(ranking_objective(item_factors))
     for shard in range(shards):
         mine = user_ids % shards == shard
         seen = [np.arange(user, user + 5, dtype=np.int32) % items for user in user_ids[mine]]
@@ -108,6 +116,7 @@ def model_objects(
             factors=factors[mine],
             seen_indptr=np.arange(len(seen) + 1, dtype=np.int64) * 5,
             seen_items=np.concatenate([np.sort(rows) for rows in seen] or [np.empty(0, np.int32)]),
+            marks=np.full(5 * len(seen), 900, np.int16) if fold_in else None,
         )
         files[layout.shard_key(shard)] = layout.encode_shard(content)
     manifest = Manifest(
@@ -132,6 +141,29 @@ def model_objects(
     objects[model_key(model_id, "manifest.json")] = manifest.to_json()
     objects[LATEST_KEY] = json.dumps({"model_id": model_id}).encode()
     return objects
+
+
+def ranking_objective(items: NDArray[np.float32]) -> UserObjective:
+    """How a ranking svd of these items folds users in."""
+    return UserObjective(
+        ratings=False,
+        confidence=0.0,
+        bias_columns=0,
+        nonnegative=False,
+        gram=np.float32(0.5) * (items.T @ items),
+        centre=np.zeros(items.shape[1], np.float32),
+        regularisation=1.0,
+        offset=10.0,
+        mean_size=15.0,
+        frequency_exponent=0.5,
+        bias_regularisation=0.0,
+        mean=0.0,
+        unit=1.0,
+        rating_scale=10,
+        liking=Liking(),
+        watching=Watching(),
+        minutes=np.full(len(items), 100, np.int32),
+    )
 
 
 def flip_bit(payload: bytes, at: float = 0.9) -> bytes:

@@ -27,17 +27,20 @@ from marquee.factors.manifest import Manifest, Shapes, file_entry, model_id_of
 from marquee.factors.model import Factors
 
 
-def shard_of_users(seen_by_user: dict[int, set[int]], rank: int = 3) -> UserShard:
+def shard_of_users(seen_by_user: dict[int, set[int]], rank: int = 3, *, marked: bool = False) -> UserShard:
     ids = sorted(seen_by_user)
     seen = [sorted(seen_by_user[user]) for user in ids]
     factors = np.random.default_rng(0).normal(size=(len(ids), rank)).astype(np.float32)
     indptr = np.concatenate([[0], np.cumsum([len(rows) for rows in seen])]).astype(np.int64)
     items = np.array([row for rows in seen for row in rows], np.int32)
-    return UserShard(np.array(ids, np.int64), factors, indptr, items)
+    marks = (100 * items + 1).astype(np.int16) if marked else None
+    return UserShard(np.array(ids, np.int64), factors, indptr, items, marks)
 
 
-shards = st.dictionaries(st.integers(1, 10**12), st.sets(st.integers(0, 40), max_size=8), max_size=6).map(
-    shard_of_users
+shards = st.builds(
+    shard_of_users,
+    st.dictionaries(st.integers(1, 10**12), st.sets(st.integers(0, 40), max_size=8), max_size=6),
+    marked=st.booleans(),
 )
 
 
@@ -72,6 +75,9 @@ def test_a_shard_comes_back_and_finds_each_user(shard: UserShard) -> None:
         np.testing.assert_array_equal(found[0], shard.factors[row])
         bounds = slice(shard.seen_indptr[row], shard.seen_indptr[row + 1])
         np.testing.assert_array_equal(found[1], shard.seen_items[bounds])
+        marks = back.lookup_marks(user)
+        assert (marks is None) == (shard.marks is None)
+        assert marks is None or marks.tolist() == [100 * row + 1 for row in found[1].tolist()]
         assert back.lookup(user + 1) is None or user + 1 in shard.user_ids
 
 
@@ -91,14 +97,20 @@ def test_a_truncated_shard_is_refused(shard: UserShard, data: st.DataObject) -> 
 @settings(max_examples=400)
 @given(st.integers(0), st.integers(0, 7))
 def test_a_flipped_bit_is_refused_or_harmless_to_a_shard(position: int, bit: int) -> None:
-    shard = shard_of_users({4: {1, 2}, 9: {0}, 12: set()})
+    shard = shard_of_users({4: {1, 2}, 9: {0}, 12: set()}, marked=True)
     payload = bytearray(encode_shard(shard))
     payload[position % len(payload)] ^= 1 << bit
     try:
         back = decode_shard(bytes(payload))
     except CorruptObjectError:
         return
-    for name in ("user_ids", "factors", "seen_indptr", "seen_items"):  # the bit stood in a time stamp, say
+    for name in (
+        "user_ids",
+        "factors",
+        "seen_indptr",
+        "seen_items",
+        "marks",
+    ):
         np.testing.assert_array_equal(getattr(back, name), getattr(shard, name))
 
 
@@ -118,6 +130,8 @@ def test_a_flipped_bit_is_refused_or_harmless_to_a_shard(position: int, bit: int
         {"seen_items": np.array([2, 1, 0], np.int32)},
         {"seen_items": np.array([1, 2, -1], np.int32)},
         {"seen_items": np.array([1, 41, 0], np.int32)},
+        {"marks": np.array([1, 2], np.int16)},
+        {"marks": np.array([1, 2, 3], np.int32)},
     ],
 )
 def test_a_shard_that_breaks_the_layout_is_refused(changes: dict[str, np.ndarray]) -> None:

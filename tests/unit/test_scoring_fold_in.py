@@ -52,7 +52,7 @@ def taste(watching: Watching | None, users: int = 60, movies: int = 30, scale: i
 
 
 def one_training_solve(data: Interactions, made: Recipe, factors: Factors) -> NDArray[np.float32]:
-    """The rows of all users by training's own solver, converged, with these items; as they would be served."""
+    """The rows of all users by training's own solver, converged, with these items, as served."""
     chosen: Any = made.settings
     floor = np.zeros(factors.rank, np.float32) if made.algorithm == "nmf" else None
     items = factors.item_factors

@@ -24,6 +24,7 @@ from marquee.aws.train import TrainRequest, train
 from marquee.errors import CorruptObjectError, DatasetNotFoundError, InputError
 from marquee.events.movies import Film, rows_of
 from marquee.factors.manifest import Manifest
+from marquee.scoring.history import History
 from marquee.settings import MetricsSettings, StorageSettings
 from tests.unit.interactions import rate, table, watch
 
@@ -82,6 +83,21 @@ def s3() -> Iterator[Any]:
         put_json(bucket, "datasets/ds-3-0a.json", manifest)
         put_json(bucket, "datasets/latest.json", {"dataset_id": "ds-3-0a"})
         yield client
+
+
+def test_a_trained_model_folds_in_what_it_stored_and_says_how_its_items_are_ranked(s3: Any) -> None:
+    made = run(s3, algorithm="svd", hyperparameters=SMALL)
+    assert made["top_k"]["method"] in ("dense", "pruned")
+    reader = ModelReader(Bucket(s3, "marquee"))
+    model = reader.model(5, 5)
+    fold_in = reader.fold_in(model, 5)
+    assert fold_in is not None
+    for user_id in range(1, USERS + 1):
+        user = reader.user(model, user_id, 5)
+        assert user is not None and user.marks is not None
+        folded = fold_in(History.stored(user.seen, user.marks))
+        scores = [model.item_factors @ row for row in (folded.row, user.factors)]
+        assert np.corrcoef(*scores)[0, 1] > 0.99
 
 
 def likes_something_last(user: int) -> bool:

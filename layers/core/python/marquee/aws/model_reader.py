@@ -17,7 +17,10 @@ from marquee.errors import CorruptObjectError, MarqueeError, ModelNotFoundError,
 from marquee.factors import layout
 from marquee.factors.layout import Items, UserShard
 from marquee.factors.manifest import Manifest
-from marquee.scoring.top_k import TopK
+from marquee.factors.user_objective import FOLD_IN, decode_user_objective
+from marquee.scoring.choose import ranker_of
+from marquee.scoring.fold_in import FoldIn
+from marquee.scoring.top_k import Ranker
 
 MODELS = "models"
 LATEST_KEY = f"{MODELS}/latest.json"
@@ -47,22 +50,28 @@ class Model:
     ----------
     manifest : what made it.
     items : the catalogue, in item row order.
-    top_k : ranks the items for a user's factors.
+    item_factors : float32, (items, rank).
+    top_k : ranks the items for a user's factors, in the way that the manifest says is the faster.
     cold_start : int32 item rows, best first: what an unknown user gets.
     """
 
     manifest: Manifest
     items: Items
-    top_k: TopK
+    item_factors: NDArray[np.float32]
+    top_k: Ranker
     cold_start: NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
 class User:
-    """A user the model knows: factors float32 (rank,), and the item rows they have seen, int32, rising."""
+    """A user the model knows: factors float32 (rank,), and the item rows they have seen, int32, rising.
+
+    ``marks`` says what they made of each, for ``History.stored``; None in models that cannot fold in.
+    """
 
     factors: NDArray[np.float32]
     seen: NDArray[np.int32]
+    marks: NDArray[np.int16] | None = None
 
 
 def open_model(store: ObjectStore, model_id: str) -> Model:
@@ -94,7 +103,7 @@ def open_model(store: ObjectStore, model_id: str) -> Model:
             f" have shape {factors.shape}, and {len(items)} items are listed"
         )
     cold_start = layout.decode_cold_start(payloads[layout.COLD_START], items=shapes.items)
-    return Model(manifest, items, TopK(factors), cold_start)
+    return Model(manifest, items, factors, ranker_of(factors, manifest.top_k), cold_start)
 
 
 def _verified(manifest: Manifest, name: str, payload: bytes | None) -> bytes:
@@ -131,6 +140,7 @@ class ModelReader:
         self._background = Background()
         self._shards: ByteLru[tuple[str, int], UserShard] = ByteLru(cache_bytes)
         self._model: Model | None = None
+        self._fold_in: tuple[str, FoldIn] | None = None
         self._look_again_at = 0.0
 
     def model(self, wait_seconds: float, first_wait_seconds: float) -> Model:
@@ -173,7 +183,34 @@ class ModelReader:
                 return None
             shard = self._background.result(key, lambda: self._read_shard(manifest, key, name), wait_seconds)
         row = shard.lookup(user_id)
-        return None if row is None else User(*row)
+        return None if row is None else User(*row, shard.lookup_marks(user_id))
+
+    def fold_in(self, model: Model, wait_seconds: float) -> FoldIn | None:
+        """How the model folds users in, by one GET the first time; None when it was written without.
+
+        Raises
+        ------
+        StorageError : the file was not there in time, or S3 failed.
+        CorruptObjectError : its bytes are not what the manifest records.
+        """
+        manifest = model.manifest
+        if FOLD_IN not in manifest.files:
+            return None
+        held = self._fold_in
+        if held is None or held[0] != manifest.model_id:
+            key = (manifest.model_id, FOLD_IN)
+            held = self._background.result(key, lambda: self._read_fold_in(model), wait_seconds)
+        return held[1]
+
+    def _read_fold_in(self, model: Model) -> tuple[str, FoldIn]:
+        manifest = model.manifest
+        payload = self._store.get(model_key(manifest.model_id, FOLD_IN))
+        shapes = manifest.shapes
+        objective = decode_user_objective(
+            _verified(manifest, FOLD_IN, payload), rank=shapes.rank, items=shapes.items
+        )
+        held = self._fold_in = manifest.model_id, FoldIn(model.item_factors, objective)
+        return held
 
     def _read_shard(self, manifest: Manifest, key: tuple[str, int], name: str) -> UserShard:
         payload = _verified(manifest, name, self._store.get(model_key(manifest.model_id, name)))

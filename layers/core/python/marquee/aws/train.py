@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,15 +18,15 @@ from marquee.errors import InputError
 from marquee.events.movies import Film
 from marquee.events.watching import Watching
 from marquee.factors import layout
-from marquee.factors.cold_start import cold_start_rows
 from marquee.factors.evaluate import evaluate, ranking_seconds
 from marquee.factors.fit import ALGORITHMS, Recipe, fit, recipe
+from marquee.factors.fold_in import user_objective
 from marquee.factors.gate import judge
 from marquee.factors.live import NOTHING_LIVE, Live
 from marquee.factors.manifest import FileEntry, Manifest, Shapes
-from marquee.factors.model import Factors
+from marquee.factors.model_files import in_stored_order, model_files
 from marquee.factors.pace import Deadline, Pace
-from marquee.factors.shards import user_shards
+from marquee.scoring.choose import measured_top_k
 from marquee.settings import MetricsSettings, StorageSettings
 
 _ACCEPTED = ("algorithm", "objective", "hyperparameters", "seed", "dataset_id", "tuned")
@@ -162,6 +162,9 @@ def train(
     figures = evaluate(interactions, made, request.seed, live, deadline=limit)
     evaluated = time.perf_counter()
 
+    factors, interactions = in_stored_order(factors, interactions)
+    objective = user_objective(factors, interactions, made, Watching.of(dataset))
+    top_k = measured_top_k(factors.item_factors, factors.user_factors)
     shards = layout.choose_user_shards(factors.users, factors.rank, len(interactions))
 
     def describe(model_id: str, files: dict[str, FileEntry]) -> Manifest:
@@ -182,6 +185,7 @@ def train(
             gate=judge(figures, gate_margin).to_dict(),
             hyperparameters_source=request.source,
             stopped=stopped,
+            top_k=top_k,
             metrics=figures,
             shapes=Shapes(factors.users, factors.items, factors.rank),
             user_shards=shards,
@@ -189,7 +193,9 @@ def train(
         )
 
     manifest = ModelStore(bucket).write(
-        request.recipe.algorithm, lambda: _files(factors, interactions, movies, shards), describe
+        request.recipe.algorithm,
+        lambda: model_files(factors, interactions, movies, objective, shards),
+        describe,
     )
     _report(manifest, metrics.namespace, fitted - started, pace.epoch_seconds)
     return manifest.to_dict()
@@ -199,7 +205,7 @@ def _upload_seconds(interactions: Interactions, made: Recipe) -> float:
     """At most about how long encoding and storing the model will take."""
     rank = made.settings.rank + 2  # a rating model's biases
     shards = layout.choose_user_shards(interactions.users, rank, len(interactions))
-    size_bytes = 4 * rank * (interactions.users + interactions.items) + 4 * len(interactions)
+    size_bytes = 4 * rank * (interactions.users + interactions.items) + 6 * len(interactions)
     return 0.5 + size_bytes / _UPLOAD_BYTES_PER_SECOND + shards / _UPLOADS_PER_SECOND
 
 
@@ -209,28 +215,6 @@ def _stopped(pace: Pace, made: Recipe) -> dict[str, Any] | None:
         return None
     _log.warning("the deadline stopped training after %d of %d epochs", pace.epochs, made.epochs)
     return {"epochs_done": pace.epochs, "epochs_wanted": made.epochs, "reason": "deadline"}
-
-
-def _files(
-    factors: Factors, interactions: Interactions, movies: Mapping[str, Film], shards: int
-) -> Iterator[tuple[str, bytes]]:
-    """Every file of the model but the manifest."""
-    yield layout.ITEM_FACTORS, layout.encode_array(factors.item_factors)
-    yield layout.ITEMS, layout.encode_items(_items(interactions, movies))
-    yield layout.COLD_START, layout.encode_array(cold_start_rows(interactions))
-    for shard, users in user_shards(factors, interactions, shards):
-        yield layout.shard_key(shard), layout.encode_shard(users)
-
-
-def _items(interactions: Interactions, movies: Mapping[str, Film]) -> layout.Items:
-    unknown = Film(None, None, (), None)
-    known = [movies.get(movie_id, unknown) for movie_id in interactions.item_ids]
-    return layout.Items(
-        ids=interactions.item_ids,
-        titles=[movie.title for movie in known],
-        years=[movie.year for movie in known],
-        genres=[movie.genres for movie in known],
-    )
 
 
 def _report(manifest: Manifest, namespace: str, train_seconds: float, epoch_seconds: float) -> None:

@@ -1,6 +1,6 @@
-"""How much of a movie was watched, and what that is worth. NumPy alone: serving reads watches as training does.
+"""How much of a movie was watched, and what that is worth. NumPy alone: serving reads watches likewise.
 
-Shares are compared in whole thousandths, so that a share read back from storage decides as it did in training.
+Shares are compared in whole thousandths, so that one read back from storage decides as it did in training.
 """
 
 import numpy as np

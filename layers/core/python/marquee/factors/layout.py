@@ -36,6 +36,9 @@ UNREADABLE = (
     zlib.error,
 )
 """What decoding damaged bytes may raise."""
+NORM_SORTED_ITEMS = 100_000
+"""From so many items on they are stored by falling norm: pruning then needs no sorted copy."""
+_MARKS = "marks"
 _SHARD_ARRAYS: Mapping[str, tuple[type[np.generic], int]] = {
     "user_ids": (np.int64, 1),
     "factors": (np.float32, 2),
@@ -56,7 +59,7 @@ def choose_user_shards(users: int, rank: int, seen: int) -> int:
     rank : columns of the factors.
     seen : (user, item) pairs in all.
     """
-    total_bytes = users * (4 * rank + 16) + 4 * seen
+    total_bytes = users * (4 * rank + 16) + 6 * seen
     return min(max(1, -(-total_bytes // SHARD_BYTES)) | 1, MAX_USER_SHARDS)
 
 
@@ -80,30 +83,47 @@ class UserShard:
     factors : float32, (n, rank), in the same order.
     seen_indptr : int64, (n + 1,): user ``j`` has seen ``seen_items[seen_indptr[j]:seen_indptr[j + 1]]``.
     seen_items : int32 item rows, rising within a user.
+    marks : int16, what the user made of each of ``seen_items``, as :mod:`marquee.factors.marks` has it; None
+        in models of before there was a fold-in.
     """
 
     user_ids: NDArray[np.int64]
     factors: NDArray[np.float32]
     seen_indptr: NDArray[np.int64]
     seen_items: NDArray[np.int32]
+    marks: NDArray[np.int16] | None = None
 
     def lookup(self, user_id: int) -> tuple[NDArray[np.float32], NDArray[np.int32]] | None:
         """The user's factors (rank,) and seen item rows; None when the model does not know the user."""
+        row = self._row(user_id)
+        return None if row is None else (self.factors[row], self.seen_items[self._bounds(row)])
+
+    def lookup_marks(self, user_id: int) -> NDArray[np.int16] | None:
+        """Marks of the user's seen items; None when user or marks are not there."""
+        row = self._row(user_id)
+        return None if row is None or self.marks is None else self.marks[self._bounds(row)]
+
+    def _row(self, user_id: int) -> int | None:
         row = int(np.searchsorted(self.user_ids, user_id))
-        if row == len(self.user_ids) or self.user_ids[row] != user_id:
-            return None
-        return self.factors[row], self.seen_items[self.seen_indptr[row] : self.seen_indptr[row + 1]]
+        return row if row < len(self.user_ids) and self.user_ids[row] == user_id else None
+
+    def _bounds(self, row: int) -> slice:
+        return slice(self.seen_indptr[row], self.seen_indptr[row + 1])
 
     @property
     def nbytes(self) -> int:
         """Memory its arrays take, in bytes."""
-        return sum(getattr(self, name).nbytes for name in _SHARD_ARRAYS)
+        own = sum(getattr(self, name).nbytes for name in _SHARD_ARRAYS)
+        return int(own) + (0 if self.marks is None else self.marks.nbytes)
 
 
 def encode_shard(shard: UserShard) -> bytes:
     """A shard's ``.npz``, uncompressed (factors do not compress); equal shards give equal bytes."""
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: getattr(shard, name) for name in _SHARD_ARRAYS})
+    arrays = {name: getattr(shard, name) for name in _SHARD_ARRAYS}
+    if shard.marks is not None:
+        arrays[_MARKS] = shard.marks
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
@@ -112,10 +132,12 @@ def decode_shard(payload: bytes, *, rank: int | None = None, items: int | None =
     arrays: dict[str, NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(payload)) as archive:
-            for name in _SHARD_ARRAYS:
-                arrays[name] = read_npy(
-                    archive.read(f"{name}.npy")
-                )  # read() checks the CRC of the whole member
+            names = [member.removesuffix(".npy") for member in archive.namelist()]
+            unknown = set(names) - {*_SHARD_ARRAYS, _MARKS}
+            if unknown:
+                raise ValueError(f"unknown arrays {sorted(unknown)}")
+            for name in {*_SHARD_ARRAYS, *names}:
+                arrays[name] = read_npy(archive.read(f"{name}.npy"))  # read() checks the CRC of the member
     except UNREADABLE as error:
         raise CorruptObjectError(f"user shard of {len(payload)} bytes is unreadable: {error}") from error
     for name, (dtype, dimensions) in _SHARD_ARRAYS.items():
@@ -135,6 +157,8 @@ def _check_shard(shard: UserShard, rank: int | None, items: int | None) -> None:
     _refuse(rank is not None and shard.factors.shape[1] != rank, f"rank {shard.factors.shape[1]}, not {rank}")
     _refuse(not np.isfinite(shard.factors).all(), "factors hold NaN or infinity")
     _refuse((np.diff(shard.user_ids) <= 0).any(), "user ids do not rise")
+    marks = shard.marks
+    _refuse(marks is not None and (marks.shape != seen.shape or marks.dtype != np.int16), "marks do not fit")
     inconsistent = indptr[0] != 0 or indptr[-1] != len(seen) or (np.diff(indptr) < 0).any()
     _refuse(inconsistent, "the bounds of the seen items are inconsistent")
     if len(seen):

@@ -78,7 +78,7 @@ def preferred(met: Met, user: NDArray[np.integer], users: int, rule: Liking) -> 
 def targets(rating: NDArray[np.float32], rating_scale: int, rule: Liking) -> NDArray[np.float32]:
     """How much each preferred entry is wanted, float32.
 
-    0.75 at ``positive_share`` of the scale, 1.25 at its top (with the default rule), and 1 where the movie was
+    With the default rule 0.75 at ``positive_share`` of the scale and 1.25 at its top; 1 where the movie was
     only watched, or where the rating is no liking.
     """
     share = rating / np.float32(rating_scale)

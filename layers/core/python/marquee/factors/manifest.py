@@ -9,7 +9,7 @@ from typing import Any, Self
 from marquee.errors import CorruptObjectError
 
 FORMAT = 1
-_OPTIONAL = ("evaluation_seconds", "gate", "hyperparameters_source", "stopped")
+_OPTIONAL = ("evaluation_seconds", "gate", "hyperparameters_source", "stopped", "top_k")
 """What older manifests lack."""
 
 
@@ -65,6 +65,7 @@ class Manifest:
     gate: Mapping[str, Any] | None = None
     hyperparameters_source: Mapping[str, Any] | None = None
     stopped: Mapping[str, Any] | None = None
+    top_k: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

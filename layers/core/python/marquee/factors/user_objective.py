@@ -95,8 +95,8 @@ class UserObjective:
         rows : item rows, (n,).
         reports, first, last : number of watch lines of each movie, its smallest and its largest minute.
         """
-        counts = (np.asarray(values, np.int64) for values in (reports, first, last))
-        watched = minutes_watched(*counts, self.watching.minutes_per_report)
+        lines, lowest, highest = (np.asarray(values, np.int64) for values in (reports, first, last))
+        watched = minutes_watched(lines, lowest, highest, self.watching.minutes_per_report)
         share: NDArray[np.float32] = np.minimum(1, watched / self.minutes[rows]).astype(np.float32)
         return share
 

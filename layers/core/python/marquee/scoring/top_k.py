@@ -44,15 +44,17 @@ class TopK:
     ----------
     items : float32, C order, (items, rank). Kept, not copied: the caller must not change it. A row with a
         factor that is not finite is never a candidate.
+    scale : float32, (items,): what scores are multiplied by; NaN makes an item no candidate. None is 1.
 
     Raises
     ------
     ValueError : ``items`` is not such a matrix.
     """
 
-    def __init__(self, items: NDArray[np.float32]) -> None:
+    def __init__(self, items: NDArray[np.float32], scale: NDArray[np.float32] | None = None) -> None:
         check_items(items)
         self._items = items
+        self._scale = scale
         # Left to the product it would depend on the BLAS: some skip zeros of the user, and 0 × NaN is then 0.
         self._broken = np.flatnonzero(~np.isfinite(items).all(axis=1))
         self._free: list[NDArray[np.float32]] = []
@@ -86,7 +88,7 @@ class TopK:
         check_k(k)
         check_shapes(self._items.shape, user, candidates)
         if candidates is not None and is_sparse(candidates):
-            return rank_few(self._items, user, k, excluded, candidates)
+            return rank_few(self._items, user, k, excluded, candidates, scale=self._scale)
         count = len(self._items)
         groups = max(_GROUPS, 4 * k)
         # list.pop and list.append are atomic: two threads never hold the same buffer.
@@ -98,6 +100,8 @@ class TopK:
         scores = padded[:count]
         with np.errstate(over="ignore", invalid="ignore"):
             np.dot(self._items, user, out=scores)
+            if self._scale is not None:
+                scores *= self._scale
         if len(excluded):
             scores[as_rows(excluded)] = -np.inf
         if len(self._broken):
@@ -115,6 +119,8 @@ def rank_few(
     k: int,
     excluded: Excluded,
     candidates: Candidates,
+    *,
+    scale: NDArray[np.float32] | None = None,
 ) -> tuple[Rows, Scores]:
     """As :meth:`TopK.__call__`, by the scores of the candidates alone: for when these are few."""
     kept = candidates.copy()
@@ -125,6 +131,8 @@ def rank_few(
     whole = np.isfinite(chosen).all(axis=1)
     with np.errstate(over="ignore", invalid="ignore"):
         scores = chosen @ user
+        if scale is not None:
+            scores *= scale[rows]
     reaching = whole & (scores > -np.inf)
     rows, scores = rows[reaching], scores[reaching]
     first = (-scores).argsort(kind="stable")[:k]
