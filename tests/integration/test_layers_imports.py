@@ -37,6 +37,10 @@ assert abs(singular[0] - 3) < 1e-9
 RECOMMEND = """
 import numpy
 assert numpy.linalg.norm(numpy.ones(4, numpy.float32)) == 2
+import importlib, pkgutil, marquee.scoring
+names = [found.name for found in pkgutil.iter_modules(marquee.scoring.__path__, "marquee.scoring.")]
+assert len([importlib.import_module(name) for name in names]) >= 9
+assert not {"scipy", "pyarrow", "pandas"} & sys.modules.keys()
 """
 REGISTRY = """
 from mlflow import MlflowClient, entities

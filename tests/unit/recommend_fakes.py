@@ -87,7 +87,7 @@ def model_objects(
     seed: int = 0,
     fold_in: bool = True,
 ) -> dict[str, bytes]:
-    """The objects of a random ranking model: users 1 … ``users``, of whom user u rated items u … u + 4 with 9.
+    """The objects of a random ranking model: users 1 … ``users``, of whom user u gave items u … u + 4 a 9.
 
     Item i is called ``movie+i``; odd ones have no title. The cold-start list goes from the last item down.
     """

@@ -35,6 +35,8 @@ _MARGIN = 0.05
 _UPLOAD_BYTES_PER_SECOND = 10_000_000
 _UPLOADS_PER_SECOND = 50
 """What storing a model is reckoned with; S3 and LocalStack take more."""
+_PREPARED_PER_SECOND = 5_000_000
+"""Interactions whose share in a model's files is worked out in a second, at least."""
 _log = logging.getLogger(__name__)
 
 
@@ -206,7 +208,8 @@ def _upload_seconds(interactions: Interactions, made: Recipe) -> float:
     rank = made.settings.rank + 2  # a rating model's biases
     shards = layout.choose_user_shards(interactions.users, rank, len(interactions))
     size_bytes = 4 * rank * (interactions.users + interactions.items) + 6 * len(interactions)
-    return 0.5 + size_bytes / _UPLOAD_BYTES_PER_SECOND + shards / _UPLOADS_PER_SECOND
+    preparing_seconds = 0.5 + len(interactions) / _PREPARED_PER_SECOND
+    return preparing_seconds + size_bytes / _UPLOAD_BYTES_PER_SECOND + shards / _UPLOADS_PER_SECOND
 
 
 def _stopped(pace: Pace, made: Recipe) -> dict[str, Any] | None:
