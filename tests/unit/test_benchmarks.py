@@ -63,7 +63,7 @@ def test_movielens_that_is_absent_is_said_and_is_no_failure(
 
 def test_the_report_has_the_documented_fields(tmp_path: Path) -> None:
     output = tmp_path / "deep" / "bench.json"
-    arguments = ["--only", "scoring", "--runs", "3", "--output", str(output)]
+    arguments = ["--only", "recommend", "--runs", "3", "--output", str(output)]
     answer = CliRunner().invoke(APP, arguments)
     assert answer.exit_code == 0, answer.output
     report = json.loads(output.read_text())
