@@ -1,4 +1,4 @@
-"""`marquee quarantine show` and `replay`: what was refused and why, and taking it in after a grammar fix."""
+"""`marquee quarantine`: what was refused and why, and taking it in after a grammar fix."""
 
 import base64
 import json
@@ -26,10 +26,18 @@ _DAYS = 14
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to ``app``."""
-    group = typer.Typer(no_args_is_help=True, help="Messages that the grammar refused.")
+    group = typer.Typer(help="Messages that the grammar refused; alone it shows them, as `show` does.")
+    group.callback(invoke_without_command=True)(_shown_by_default)
     group.command()(show)
     group.command()(replay)
     app.add_typer(group, name="quarantine")
+
+
+def _shown_by_default(context: typer.Context, stage: Stage = aws.LOCAL_STAGE) -> None:
+    if context.invoked_subcommand is None:
+        show(stage=stage)
+    elif stage != aws.LOCAL_STAGE:
+        raise typer.BadParameter(f"goes behind {context.invoked_subcommand!r}", param_hint="'--stage'")
 
 
 def show(

@@ -12,6 +12,8 @@ from infra.cli.options import AsJson, Stage, target
 from infra.kafka import admin
 from infra.mlflow import server as mlflow
 from infra.release.state import ReleaseStatus, release_status
+from marquee.aws.kafka_security import connection
+from marquee.errors import BrokerError, SettingError
 from marquee.settings import KafkaSettings, StackSettings
 
 
@@ -34,8 +36,17 @@ def status(
         raise typer.Exit(1)
     kafka = KafkaSettings.from_env()
     servers = kafka.bootstrap_servers or (running.bootstrap_servers if running else "")
-    behind = admin.lag(servers, kafka.topic, kafka.group) if lag and servers else {}
-    found = _describe(running, servers, release_status(target(stage), stage), behind)
+    where = target(stage)
+    behind: dict[int, int] = {}
+    unknown = None
+    if lag and servers:
+        try:
+            trusted = connection(kafka, where.client)
+            behind = admin.lag(servers, kafka.topic, kafka.group, connection=trusted)
+        except (BrokerError, SettingError) as error:
+            unknown = str(error)
+    found = _describe(running, servers, release_status(where, stage), behind)
+    found["lag"]["unknown"] = unknown
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     else:
@@ -89,5 +100,6 @@ def _print(found: dict[str, Any]) -> None:
     if previous := found["alias"]["previous"]:
         table.add_row("previous", f"version {previous['version']}  {previous['model_id']}")
     partitions = ", ".join(f"{number}: {count:,}" for number, count in found["lag"]["partitions"].items())
-    table.add_row("Lag", f"{found['lag']['total']:,} events ({partitions or 'no partitions yet'})")
+    behind = f"{found['lag']['total']:,} events ({partitions or 'no partitions yet'})"
+    table.add_row("Lag", f"not known: {unknown}" if (unknown := found["lag"]["unknown"]) else behind)
     Console().print(table)

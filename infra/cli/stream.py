@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from infra import stack
+from infra import aws, stack
+from infra.cli.options import target
 from infra.paths import state_dir
 from infra.stream import catalogue, movielens
 from infra.stream import replay as replaying
@@ -20,6 +21,7 @@ from infra.stream import simulate as simulating
 from infra.stream.batch import Produced
 from infra.stream.catalogue_server import films_path
 from infra.stream.feed import FeedInterrupted
+from marquee.aws.kafka_security import connection
 from marquee.errors import StackError
 from marquee.settings import IngestSettings, KafkaSettings, StackSettings
 
@@ -78,12 +80,19 @@ def simulate(
         watch_every_minutes=watch_every,
     )
     kafka = log_of(bootstrap_servers)
+    trusted = _trusted(kafka)
     console = Console(stderr=True)
     tell_catalogue(console, simulating.movies_of(simulation))
     partitions = StackSettings.from_env().broker_partitions
     with _counting(console, "simulating", simulation.events) as (progress, notice):
         produced = simulating.simulate(
-            simulation, kafka, partitions=partitions, rate=rate, progress=progress, notice=notice
+            simulation,
+            kafka,
+            partitions=partitions,
+            rate=rate,
+            progress=progress,
+            notice=notice,
+            connection=trusted,
         )
     _report(produced)
 
@@ -107,6 +116,7 @@ def replay(
         ratings = movielens.read_ratings(path)
         movies = movielens.read_movies(path)
     kafka = log_of(bootstrap_servers)
+    trusted = _trusted(kafka)
     tell_catalogue(console, movies)
     partitions = StackSettings.from_env().broker_partitions
     with _counting(console, "replaying", replaying.event_count(options, ratings)) as (progress, notice):
@@ -118,6 +128,7 @@ def replay(
             rate=rate,
             progress=progress,
             notice=notice,
+            connection=trusted,
         )
     _report(produced)
 
@@ -134,6 +145,12 @@ def log_of(bootstrap_servers: str) -> KafkaSettings:
             )
         servers = running.bootstrap_servers
     return replace(kafka, bootstrap_servers=servers)
+
+
+def _trusted(kafka: KafkaSettings) -> dict[str, str]:
+    """Properties for a broker that asks who we are; the secret is the running stack's, else AWS's."""
+    stage = "aws" if stack.load(StackSettings.from_env()) is None else aws.LOCAL_STAGE
+    return connection(kafka, lambda service: target(stage).client(service))
 
 
 def tell_catalogue(console: Console, movies: pa.Table) -> None:

@@ -1,7 +1,11 @@
-"""What operators ask of a broker: topics and lag."""
+"""What operators ask of a broker: topics and lag.
+
+``connection`` is librdkafka's properties for a broker that is not a plain one, as
+:func:`marquee.aws.kafka_security.connection` gives them.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -10,6 +14,7 @@ from confluent_kafka.cimpl import NewTopic
 from infra.kafka import embedded
 from marquee.errors import BrokerError
 
+PLAIN: Mapping[str, str] = {}
 _TIMEOUT_SECONDS = 10.0
 _PAUSE_SECONDS = 0.05
 _UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
@@ -25,14 +30,19 @@ _NOT_YET = {
 
 
 def ensure_topic(
-    bootstrap_servers: str, topic: str, partitions: int, timeout_seconds: float = _TIMEOUT_SECONDS
+    bootstrap_servers: str,
+    topic: str,
+    partitions: int,
+    *,
+    timeout_seconds: float = _TIMEOUT_SECONDS,
+    connection: Mapping[str, str] = PLAIN,
 ) -> None:
     """Create ``topic`` unless it exists; BrokerError when the broker does not answer or refuses.
 
     The embedded broker cannot be asked for a number of partitions: it makes the movie log itself when it
     starts, and another topic, with 4, when somebody names it.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0, **connection})
     try:
         cluster = admin.list_topics(timeout=timeout_seconds)
         if topic in cluster.topics:
@@ -58,18 +68,27 @@ def is_embedded(cluster_id: str | None) -> bool:
 
 
 def end_offsets(
-    bootstrap_servers: str, topic: str, timeout_seconds: float = _TIMEOUT_SECONDS
+    bootstrap_servers: str,
+    topic: str,
+    *,
+    timeout_seconds: float = _TIMEOUT_SECONDS,
+    connection: Mapping[str, str] = PLAIN,
 ) -> dict[int, int]:
     """The offset the next message of each partition will get; empty when the topic does not exist."""
-    asker = _Asker(bootstrap_servers, "marquee-admin", timeout_seconds)
+    asker = _Asker(bootstrap_servers, "marquee-admin", timeout_seconds, connection)
     return asker.ask(lambda: {place.partition: asker.watermarks(place)[1] for place in asker.places(topic)})
 
 
 def lag(
-    bootstrap_servers: str, topic: str, group: str, timeout_seconds: float = _TIMEOUT_SECONDS
+    bootstrap_servers: str,
+    topic: str,
+    group: str,
+    *,
+    timeout_seconds: float = _TIMEOUT_SECONDS,
+    connection: Mapping[str, str] = PLAIN,
 ) -> dict[int, int]:
     """Messages of each partition that ``group`` has not committed yet; empty when there is no such topic."""
-    asker = _Asker(bootstrap_servers, group, timeout_seconds)
+    asker = _Asker(bootstrap_servers, group, timeout_seconds, connection)
 
     def behind() -> dict[int, int]:
         found = {}
@@ -84,11 +103,15 @@ def lag(
 class _Asker:
     """A consumer that consumes nothing; :meth:`ask` closes it."""
 
-    def __init__(self, bootstrap_servers: str, group: str, timeout_seconds: float) -> None:
+    def __init__(
+        self, bootstrap_servers: str, group: str, timeout_seconds: float, connection: Mapping[str, str]
+    ) -> None:
         self._servers = bootstrap_servers
         self._timeout_seconds = timeout_seconds
         self._deadline = time.monotonic() + timeout_seconds
-        self._consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": group, "log_level": 0})
+        self._consumer = Consumer(
+            {"bootstrap.servers": bootstrap_servers, "group.id": group, "log_level": 0, **connection}
+        )
 
     def ask[T](self, question: Callable[[], T]) -> T:
         """The answer, asked again while the broker does not know yet; BrokerError when there is none."""

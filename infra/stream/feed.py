@@ -1,7 +1,7 @@
 """Drives a source of lines into the log, at a rate or as fast as it goes, and counts."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -34,6 +34,7 @@ def feed(
     notice: Callable[[str], None] = ignore,
     timeout_seconds: float = 30.0,
     patience_seconds: float = 150.0,
+    connection: Mapping[str, str] = admin.PLAIN,
 ) -> Produced:
     """Send every line of ``batches`` and wait until the broker has them.
 
@@ -45,6 +46,7 @@ def feed(
     notice : told, in words, when the embedded broker is full and this waits for ingest.
     timeout_seconds : how long a broker may acknowledge nothing.
     patience_seconds : how long the full embedded broker may stay full; a scheduled ingest runs each minute.
+    connection : librdkafka's properties for a broker that is not a plain one.
 
     Raises
     ------
@@ -56,9 +58,13 @@ def feed(
     counts = np.zeros(DIRTY + 1, np.int64)
     size = max(1, int(rate / 20)) if rate else None
     began, sent = time.monotonic(), 0
-    admin.ensure_topic(kafka.bootstrap_servers, kafka.topic, partitions)
+    admin.ensure_topic(kafka.bootstrap_servers, kafka.topic, partitions, connection=connection)
     producer = LogProducer(
-        kafka, notice=notice, timeout_seconds=timeout_seconds, patience_seconds=patience_seconds
+        kafka,
+        notice=notice,
+        timeout_seconds=timeout_seconds,
+        patience_seconds=patience_seconds,
+        connection=connection,
     )
     try:
         with producer:

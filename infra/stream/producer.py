@@ -43,7 +43,8 @@ class _Statistics:
 class LogProducer:
     """A context manager; leaving it waits until every line is acknowledged or raises BrokerError.
 
-    ``notice`` hears one line of text when the embedded broker is full and this waits for ingest.
+    ``notice`` hears one line of text when the embedded broker is full and this waits for ingest;
+    ``connection`` is as for :mod:`infra.kafka.admin`.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class LogProducer:
         notice: Callable[[str], None],
         timeout_seconds: float,
         patience_seconds: float,
+        connection: Mapping[str, str] = admin.PLAIN,
     ) -> None:
         self._kafka = kafka
         self._timeout_seconds = timeout_seconds
@@ -64,8 +66,9 @@ class LogProducer:
             "bootstrap.servers": kafka.bootstrap_servers,
             "message.timeout.ms": int(timeout_seconds * 1000),
             "error_cb": self._on_error,
+            **connection,
         }
-        embedded = admin.is_embedded(_cluster_id(kafka))
+        embedded = admin.is_embedded(_cluster_id(kafka, connection))
         if embedded:
             config |= {"statistics.interval.ms": _STATISTICS_MS, "stats_cb": self._on_statistics}
         self._producer = Producer(config)
@@ -224,7 +227,7 @@ class _EmbeddedLink:
         self._consumer.close()
 
 
-def _cluster_id(kafka: KafkaSettings) -> str | None:
+def _cluster_id(kafka: KafkaSettings, connection: Mapping[str, str]) -> str | None:
     """The name the brokers give their cluster."""
-    asker = Producer({"bootstrap.servers": kafka.bootstrap_servers, "log_level": 0})
+    asker = Producer({"bootstrap.servers": kafka.bootstrap_servers, "log_level": 0, **connection})
     return asker.list_topics(timeout=_TIMEOUT_SECONDS).cluster_id

@@ -1,12 +1,13 @@
 """Replays MovieLens as the streaming service's log: order and times are those of the ratings."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.kafka.admin import PLAIN
 from infra.stream import lines, movielens
 from infra.stream.audience import NoRecommender
 from infra.stream.batch import CREATE_ACCOUNT, RATE, RECOMMENDATION, WATCH, Batch, Produced
@@ -56,13 +57,22 @@ def replay(
     rate: float | None = None,
     progress: Callable[[int], None] = ignore,
     notice: Callable[[str], None] = ignore,
+    connection: Mapping[str, str] = PLAIN,
 ) -> Produced:
     """Replay into the log; see :func:`infra.stream.feed.feed` for the options and errors.
 
     ``ratings`` are those of ``options.path``, for a caller who has read them already.
     """
     made = batches(options, movielens.read_ratings(options.path) if ratings is None else ratings)
-    return feed(made, kafka, partitions=partitions, rate=rate, progress=progress, notice=notice)
+    return feed(
+        made,
+        kafka,
+        partitions=partitions,
+        rate=rate,
+        progress=progress,
+        notice=notice,
+        connection=connection,
+    )
 
 
 def event_count(options: Replay, ratings: Ratings) -> int:

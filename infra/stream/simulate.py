@@ -1,6 +1,6 @@
 """The simulated streaming service: people join, ask for recommendations, watch minute by minute, and rate."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Self
@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from infra.kafka.admin import PLAIN
 from infra.stream import lines
 from infra.stream.audience import Asked, NoRecommender, Recommendations, Recommender
 from infra.stream.batch import CREATE_ACCOUNT, RATE, RECOMMENDATION, WATCH, Batch, Produced
@@ -81,10 +82,19 @@ def simulate(
     rate: float | None = None,
     progress: Callable[[int], None] = ignore,
     notice: Callable[[str], None] = ignore,
+    connection: Mapping[str, str] = PLAIN,
 ) -> Produced:
     """Simulate into the log; see :func:`infra.stream.feed.feed` for the options and errors."""
     made = batches(simulation)
-    return feed(made, kafka, partitions=partitions, rate=rate, progress=progress, notice=notice)
+    return feed(
+        made,
+        kafka,
+        partitions=partitions,
+        rate=rate,
+        progress=progress,
+        notice=notice,
+        connection=connection,
+    )
 
 
 def movies_of(simulation: Simulation) -> pa.Table:

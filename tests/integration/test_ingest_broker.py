@@ -13,8 +13,11 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from typer.testing import CliRunner
 
+from infra import cli
 from infra.kafka import apache
+from infra.kafka.admin import end_offsets, lag
 from infra.processes import ProcessSpec, running, spawn, stop, wait_until
 from marquee.aws.kafka_security import connection
 from marquee.errors import BrokerError
@@ -95,8 +98,12 @@ def secure_kafka(spec: ProcessSpec, tmp_path: Path, running_stack: RunningStack)
 
 
 def test_a_drain_of_an_encrypted_broker_that_asks_for_a_password(
-    secure_kafka: KafkaSettings, running_stack: RunningStack
+    secure_kafka: KafkaSettings,
+    running_stack: RunningStack,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    servers = secure_kafka.bootstrap_servers
     trusted = connection(secure_kafka, running_stack.target.client)
     admin = AdminClient({"bootstrap.servers": secure_kafka.bootstrap_servers, "log_level": 0, **trusted})
 
@@ -112,9 +119,25 @@ def test_a_drain_of_an_encrypted_broker_that_asks_for_a_password(
     produce(stage.kafka, messages(400), connection=trusted)
     assert stage.drain(connection=trusted).read == 400
     assert_each_stands_once(stage.lake, dict.fromkeys(range(PARTITIONS), 100))
+    assert set(lag(servers, secure_kafka.topic, secure_kafka.group, connection=trusted).values()) == {0}
     wrong = {**trusted, "sasl.password": "open wheat"}
     with pytest.raises(BrokerError, match="no answer from Kafka"):
         stage.drain(connection=wrong)
+    for name, value in {
+        "AWS_ENDPOINT_URL": running_stack.target.endpoint_url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "MARQUEE_STATE_DIR": str(tmp_path / "no-stack"),
+        "KAFKA_BOOTSTRAP_SERVERS": servers,
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_MECHANISM": "PLAIN",
+        "KAFKA_SECRET": SECRET,
+    }.items():
+        monkeypatch.setenv(name, value)
+    simulated = CliRunner().invoke(cli.app, ["simulate", "--events", "500", "--users", "20"])
+    assert simulated.exit_code == 0, simulated.output
+    ends = end_offsets(servers, secure_kafka.topic, connection=trusted)
+    assert sum(ends.values()) == 400 + 500
 
 
 @pytest.mark.parametrize("fault", ["killed and started again", "silent for seconds"])

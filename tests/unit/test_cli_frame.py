@@ -14,6 +14,7 @@ import psutil
 import pytest
 import typer
 from botocore.exceptions import ClientError, EndpointConnectionError
+from moto import mock_aws
 from typer.main import get_command
 from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 from typer.testing import CliRunner
@@ -222,6 +223,19 @@ def test_a_command_that_needs_the_stack_says_in_one_line_that_there_is_none(
 def test_status_for_programs_says_that_nothing_runs(without_a_stack: Run) -> None:
     answer = without_a_stack("status", "--json")
     assert (answer.exit_code, answer.stdout) == (1, '{"running": false}\n')
+
+
+@mock_aws
+def test_status_shows_the_rest_when_the_lag_cannot_be_known(without_a_stack: Run) -> None:
+    broker = {"KAFKA_BOOTSTRAP_SERVERS": "broker:9092", "KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}
+    answer = without_a_stack("status", "--stage", "prod", "--json", **broker)
+    assert answer.exit_code == 0
+    found = json.loads(answer.stdout)
+    assert "needs credentials" in found["lag"]["unknown"]
+    assert found["live_url"] is None
+    assert (
+        "not known: KAFKA_SECURITY_PROTOCOL" in without_a_stack("status", "--stage", "prod", **broker).stdout
+    )
 
 
 def test_ending_a_stack_that_does_not_run_is_no_error(without_a_stack: Run) -> None:

@@ -53,6 +53,17 @@ def filled(lake: Lake) -> None:
 
 
 @pytest.mark.usefixtures("filled")
+def test_alone_the_command_shows_what_is_refused(run: Run) -> None:
+    alone, shown = run(), run("show")
+    assert alone.exit_code == shown.exit_code == 0
+    assert alone.stdout == shown.stdout
+    assert "oversize" in alone.stdout
+    misplaced = CliRunner().invoke(cli.app, ["quarantine", "--stage", "prod", "replay"])
+    assert misplaced.exit_code == 2
+    assert "behind 'replay'" in misplaced.output
+
+
+@pytest.mark.usefixtures("filled")
 def test_people_see_counts_and_messages_as_they_can_be_read(run: Run) -> None:
     answer = run("show")
     assert answer.exit_code == 0

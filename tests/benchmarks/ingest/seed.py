@@ -25,7 +25,7 @@ def main(servers: str, topic: str, lines: int, path: str) -> None:
     read = 0
     with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123  as it was
         for message in consumer:
-            found = LINE.fullmatch(message.value.decode())
+            found = LINE.fullmatch(message.value.decode(errors="replace"))
             if found is not None:
                 file.write(",".join(group or "" for group in found.groups()) + "\n")
             read += 1

@@ -31,6 +31,7 @@ _UTF8 = (
     rb"|\xF4[\x80-\x8F][\x80-\xBF]{2})*$"
 ).decode("ascii")
 _MOVIE = r"^[^\x00-\x20\x7f,/]+$"
+_LOOKED_AT = 101
 _LOWEST_PRINTABLE, _HIGHEST_PRINTABLE = 0x20, 0x7E
 
 
@@ -38,6 +39,26 @@ def is_printable(strings: pa.StringArray | pa.BinaryArray) -> bool:
     """Whether there is no byte but ASCII's printable ones: then all is UTF-8 without a control character."""
     lowest, highest = byte_range(strings)
     return lowest >= _LOWEST_PRINTABLE and highest <= _HIGHEST_PRINTABLE
+
+
+def usual_place(values: pa.BinaryArray, separator: str) -> int:
+    """Where most of the first values have their first ``separator``; 0 when they have none."""
+    places = pc.find_substring(values.slice(0, _LOOKED_AT), separator.encode())
+    usual = pc.mode(places.filter(pc.greater(places, 0)))
+    return int(usual[0]["mode"].as_py()) if len(usual) else 0
+
+
+def are_alike(values: pa.BinaryArray, separator: str, place: int, most_bytes: int) -> pa.BooleanArray:
+    """Which values are short enough, printable ASCII, and have their first ``separator`` at ``place``."""
+    found = pc.equal(pc.binary_slice(values, place, place + 1), separator.encode())
+    heads = pc.binary_slice(values, 0, place)
+    if byte_range(heads.filter(found))[0] <= ord(separator):  # else none can have one before
+        found = pc.equal(pc.find_substring(values, separator.encode()), place)
+    if not is_printable(values):
+        found = pc.and_(found, pc.ascii_is_printable(values.view(pa.string())))
+    if (pc.max(pc.binary_length(values)).as_py() or 0) > most_bytes:
+        found = pc.and_(found, pc.less_equal(pc.binary_length(values), most_bytes))
+    return pc.fill_null(found, False) if found.null_count else found
 
 
 def is_utf8(values: pa.BinaryArray) -> pa.BooleanArray:

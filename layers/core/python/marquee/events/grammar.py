@@ -11,7 +11,7 @@ Everything is done column by column in Arrow; no Python runs for each line. Carr
 the end of a value are not part of its line.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import reduce
 from typing import Any
 
@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from marquee.events import requests
-from marquee.events.fields import all_true, is_printable, is_utf8, times, user_ids
+from marquee.events.fields import all_true, are_alike, is_utf8, times, user_ids, usual_place
 from marquee.events.schema import EVENTS, MAX_LINE_BYTES, REASONS, REJECTS
-from marquee.events.strings import cut, row_numbers, split_alike, split_at
+from marquee.events.strings import cut, row_numbers, split_at
 
 _BLOCK_ROWS = 65_536
 """Rows taken through all steps together: what a step writes is still in the cache for the next one."""
@@ -66,23 +66,36 @@ class _Block:
             ("create_account", requests.CREATE_ACCOUNT, requests.create_account),
             ("recommendation", requests.RECOMMENDATION, requests.recommendation),
         )
-        lines = self._split(self._lines())
-        for kind, prefix, form in forms:
-            mask = pc.starts_with(lines["request"], prefix)
-            if mask.true_count:
-                self._store(kind, lines.filter(mask), form)
-                lines = lines.filter(pc.invert(mask))
-        self._reject(lines["row"], "shape")
+        for lines in map(self._split, self._lines()):
+            unknown = pa.repeat(pa.scalar(True), len(lines))
+            for kind, prefix, form in forms:
+                mask = pc.starts_with(lines["request"], prefix)
+                if mask.true_count:
+                    self._store(kind, lines.filter(mask), form)
+                    unknown = pc.and_not(unknown, mask)
+            self._reject(lines["row"].filter(unknown), "shape")
 
-    def _lines(self) -> pa.RecordBatch:
-        """``row`` and ``text`` of the values that are lines at all."""
+    def _lines(self) -> Iterator[pa.RecordBatch]:
+        """``row``, ``time`` and the rest as ``text`` of the values that are lines: those alike, then others.
+
+        What most lines have in common, printable ASCII alone and a first field of one length, makes whole
+        steps cheap or needless; the few without it must not cost the others that.
+        """
         raw = self._messages["raw"]
         lines = pa.record_batch({"row": row_numbers(len(raw)), "raw": raw})
-        lengths = pc.binary_length(raw)
-        lines = self._require(pc.is_valid(raw), lines, "shape")
-        lines = self._require(pc.less_equal(pc.drop_null(lengths), MAX_LINE_BYTES), lines, "oversize")
-        if is_printable(lines["raw"]):
-            return pa.record_batch({"row": lines["row"], "text": lines["raw"].view(pa.string())})
+        place = usual_place(raw, ",")
+        alike = are_alike(raw, ",", place, MAX_LINE_BYTES)
+        if not all_true(alike):
+            yield _cut_field(self._text(lines.filter(pc.invert(alike))), "time")
+            lines = lines.filter(alike)
+        parts = {"time": cut(lines["raw"], 0, place), "text": cut(lines["raw"], place + 1)}
+        yield pa.record_batch({"row": lines["row"], **parts})
+
+    def _text(self, lines: pa.RecordBatch) -> pa.RecordBatch:
+        """``row`` and ``text`` of the values that are UTF-8, without the ends of their lines."""
+        lines = self._require(pc.is_valid(lines["raw"]), lines, "shape")
+        fitting = pc.less_equal(pc.binary_length(lines["raw"]), MAX_LINE_BYTES)
+        lines = self._require(fitting, lines, "oversize")
         lines = self._require(is_utf8(lines["raw"]), lines, "encoding")
         text = lines["raw"].view(pa.string())
         ends = pc.binary_slice(lines["raw"], -1)
@@ -92,7 +105,7 @@ class _Block:
 
     def _split(self, lines: pa.RecordBatch) -> pa.RecordBatch:
         """``row``, ``month``, ``time``, ``user_id`` and ``request`` of the lines that have two commas."""
-        lines = self._cut_field(self._cut_field(lines, "time"), "user")
+        lines = _cut_field(lines, "user")
         columns = {
             "row": lines["row"],
             "month": cut(lines["time"], 0, len("2026-11")),
@@ -101,17 +114,6 @@ class _Block:
             "request": lines["text"],
         }
         return pa.record_batch(columns)
-
-    def _cut_field(self, lines: pa.RecordBatch, name: str) -> pa.RecordBatch:
-        """What stands before the first comma of ``text`` becomes a column; lines without one are refused."""
-        parts = split_alike(lines["text"], ",")
-        if parts is None:
-            commas = pc.find_substring(lines["text"], ",")
-            found = pc.greater_equal(commas, 0)
-            lines = self._require(found, lines, "shape")
-            parts = split_at(lines["text"], commas if all_true(found) else commas.filter(found), 1)
-        columns = dict(zip(lines.schema.names, lines.columns, strict=True))
-        return pa.record_batch({**columns, name: parts[0], "text": parts[1]})
 
     def _store(
         self, kind: str, lines: pa.RecordBatch, form: Callable[[pa.StringArray], requests.Parsed]
@@ -123,7 +125,8 @@ class _Block:
         event["row"] = lines["row"]
         at_fault = reduce(pc.or_, faults.values())
         if at_fault.true_count:
-            self._reject(lines["row"].filter(at_fault), _first(faults).filter(at_fault))
+            few = {reason: mask.filter(at_fault) for reason, mask in faults.items()}
+            self._reject(lines["row"].filter(at_fault), _first(few))
             good = pc.invert(at_fault)
             event = {name: column.filter(good) for name, column in event.items()}
         rows = event.pop("row")
@@ -148,6 +151,21 @@ class _Block:
         refused = self._messages.take(rows)
         arrays = [reasons, refused["raw"], refused["partition"], refused["offset"]]
         self.rejects.append(pa.RecordBatch.from_arrays(arrays, schema=REJECTS))
+
+
+def _cut_field(lines: pa.RecordBatch, name: str) -> pa.RecordBatch:
+    """What stands before the first comma of ``text`` becomes a column; without one, all does.
+
+    The text after it is then empty, which is no request, so such a line is refused for its shape.
+    """
+    text = lines["text"]
+    commas = pc.find_substring(text, ",")
+    found = pc.greater_equal(commas, 0)
+    if not all_true(found):
+        commas = pc.if_else(found, commas, pc.binary_length(text))
+    before, after = split_at(text, commas, found.cast(pa.int32()))
+    columns = dict(zip(lines.schema.names, lines.columns, strict=True))
+    return pa.record_batch({**columns, name: before, "text": after})
 
 
 def _first(faults: Mapping[str, pa.BooleanArray]) -> pa.StringArray:

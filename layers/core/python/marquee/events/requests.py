@@ -20,7 +20,7 @@ CREATE_ACCOUNT = "GET /create_account"
 RECOMMENDATION = "recommendation request "
 _SUFFIX = ".mpg"
 _STATUS_DIGITS = 3
-_SERVER = r"^[^\x00-\x20\x7f]+$"
+_SERVER = r"^(?P<server>[^\x00-\x20\x7f]+)$"
 _STATUS = r"^ ?status (?P<status>[^\x00-\x1f\x7f]*)$"
 _RESULT = r"^ ?result:[^\x00-\x1f\x7f]*$"
 _RESPONSE_MS = r"^ ?(?P<response_ms>[0-9]{1,9}(?:\.[0-9]{1,9})?)(?: ?ms)?$"
@@ -74,17 +74,23 @@ def recommendation(requests: pa.StringArray) -> Parsed:
     fields = pc.split_pattern(cut(requests, len(RECOMMENDATION)), ",", max_splits=2)
     server, status, rest = _columns(fields, 3)
     result, response = _columns(pc.split_pattern(rest, ",", max_splits=1, reverse=True), 2)
-    found_status, found_response = pc.extract_regex(status, _STATUS), pc.extract_regex(response, _RESPONSE_MS)
-    proper = pc.and_(pc.match_substring_regex(server, _SERVER), _are_results(result))
-    proper = pc.and_(proper, pc.and_(pc.is_valid(found_status), pc.is_valid(found_response)))
-    statuses = integers(found_status.flatten()[0], _STATUS_DIGITS)
+    statuses, responses = _extracted(status, _STATUS), _extracted(response, _RESPONSE_MS)
+    proper = pc.and_(pc.is_valid(_extracted(server, _SERVER)), _are_results(result))
+    proper = pc.and_(proper, pc.and_(pc.is_valid(statuses), pc.is_valid(responses)))
+    statuses = integers(statuses, _STATUS_DIGITS)
     columns = {
         "server": server,
         "status": statuses.cast(pa.int32()),
         "result": pc.ascii_trim(cut(pc.ascii_ltrim(result, " "), len("result:")), " "),
-        "response_ms": found_response.flatten()[0].cast(pa.float32()),
+        "response_ms": responses.cast(pa.float32()),
     }
     return Parsed(columns, {"shape": pc.invert(proper), "status": pc.is_null(statuses)})
+
+
+def _extracted(strings: pa.StringArray, pattern: str) -> pa.StringArray:
+    """The pattern's one group, null where a string does not match; each distinct string is looked at once."""
+    encoded = strings.dictionary_encode()
+    return pc.extract_regex(encoded.dictionary, pattern).flatten()[0].take(encoded.indices)
 
 
 def _are_results(strings: pa.StringArray) -> pa.BooleanArray:
@@ -112,6 +118,8 @@ def _id_and_number(
     if all_true(separated):
         none = pa.repeat(pa.scalar(False), len(strings))
         return movie_ids(cut(head, 0, -1)), digits, none, none
-    absent = pc.invert(pc.match_substring(head, separator))
-    number = pc.and_not(pc.invert(separated), absent)
+    others = pc.invert(separated)
+    without = pc.invert(pc.match_substring(head.filter(others), separator))
+    absent = pc.replace_with_mask(others, others, without)
+    number = pc.and_not(others, absent)
     return movie_ids(cut(head, 0, -1)), digits, absent, number

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 DIGITS = "0123456789"
+_NOTHING = pa.scalar(0, pa.int32())
 _END = 2**31 - 1  # without a stop, Arrow 26 fails on a positive start ("Negative buffer resize")
 
 
@@ -21,9 +22,9 @@ def _numbers(length: int, start: int, step: int) -> pa.Int32Array:
 
 
 def split_at(
-    strings: pa.StringArray, positions: pa.Int32Array, width: int = 0
+    strings: pa.StringArray, positions: pa.Int32Array, widths: pa.Int32Array | pa.Int32Scalar = _NOTHING
 ) -> tuple[pa.StringArray, pa.StringArray]:
-    """Cut ``width`` bytes out of each string at a position of its own: what stands before, and after them.
+    """Cut some bytes out of each string at a position of its own: what stands before, and after them.
 
     The parts share the bytes of ``strings``; only their offsets are made: those of an array three times as
     long, in which head, cut and tail of a string follow each other.
@@ -31,33 +32,18 @@ def split_at(
     Parameters
     ----------
     strings : no nulls.
-    positions : int32, no nulls, from 0 to each string's length less ``width``, at a character's boundary.
+    positions : int32, no nulls, from 0 to each string's length, at a character's boundary.
+    widths : int32, how many bytes are cut out there.
     """
     rows = len(strings)
     starts = _offsets(strings).slice(0, rows)
     cuts = pc.add(starts, positions)
-    columns = [starts, cuts, pc.add(cuts, pa.scalar(width, pa.int32()))]
+    columns = [starts, cuts, pc.add(cuts, widths)]
     bounds = pa.RecordBatch.from_arrays(columns, names=["head", "cut", "tail"]).to_tensor(row_major=True)
     inner = pa.Array.from_buffers(pa.int32(), 3 * rows, [None, pa.py_buffer(bounds)])
     offsets = pa.concat_arrays([inner, _offsets(strings).slice(rows, 1)])
     parts = pa.StringArray.from_buffers(3 * rows, offsets.buffers()[1], strings.buffers()[2])
     return parts.take(row_numbers(rows, 0, 3)), parts.take(row_numbers(rows, 2, 3))
-
-
-def split_alike(strings: pa.StringArray, separator: str) -> tuple[pa.StringArray, pa.StringArray] | None:
-    """Each string around its first ``separator``, given that it stands at the same place in all of them.
-
-    None when it does not, or when that is not plain: when a byte before it is not above the separator.
-    """
-    place = as_binary(strings)[0].as_py().find(separator.encode()) if len(strings) else -1
-    if place < 0:
-        return None
-    start = cut(strings, 0, place + 1)
-    head, found = cut(start, 0, place), cut(start, place)
-    alike = pc.min(pc.binary_length(found)).as_py() == 1 and byte_range(found) == (ord(separator),) * 2
-    if not alike or byte_range(head)[0] <= ord(separator):
-        return None
-    return head, cut(strings, place + 1)
 
 
 def split_number(strings: pa.StringArray, reverse: bool = False) -> tuple[pa.StringArray, pa.StringArray]:
