@@ -149,6 +149,7 @@ def ranking_objective(items: NDArray[np.float32]) -> UserObjective:
         ratings=False,
         confidence=0.0,
         bias_columns=0,
+        bias_first=False,
         nonnegative=False,
         gram=np.float32(0.5) * (items.T @ items),
         centre=np.zeros(items.shape[1], np.float32),

@@ -63,3 +63,10 @@ def test_filters_come_from_the_manifest() -> None:
     assert Filters.of({}) == Filters(1, 1)
     manifest = {"filters": {"min_user_interactions": 5, "min_movie_interactions": 3}}
     assert Filters.of(manifest) == Filters(5, 3)
+
+
+def test_movies_keep_their_lengths_when_others_are_left_out() -> None:
+    events = [watch(user, movie, minute) for user in (1, 2) for movie, minute in (("a", 9), ("c", 29))]
+    found = filtered(interactions([*events, watch(1, "b", 19)]), Filters(1, 2))
+    assert found.minutes is not None
+    assert dict(zip(found.item_ids, found.minutes.tolist(), strict=True)) == {"a": 10, "c": 30}

@@ -14,7 +14,7 @@ from marquee.dataset.interactions import Interactions, interactions_of
 from marquee.errors import CorruptObjectError
 from marquee.events.watching import Watching
 from marquee.factors.fit import Recipe, fit, recipe, stars
-from marquee.factors.fold_in import user_objective
+from marquee.factors.fold_in import als_objective, user_objective
 from marquee.factors.marks import encode_marks
 from marquee.factors.model import Factors
 from marquee.factors.preference import preferences
@@ -22,6 +22,7 @@ from marquee.factors.ranking import RankingSettings
 from marquee.factors.rating import RatingSettings
 from marquee.factors.solve import solve_side
 from marquee.factors.user_objective import decode_user_objective, encode_user_objective
+from marquee.scoring.explain import explain
 from marquee.scoring.fold_in import FoldIn
 from marquee.scoring.history import History
 from marquee.scoring.nonnegative import solve_nonnegative
@@ -210,24 +211,14 @@ def test_nonnegative_least_squares_is_that_of_scipy(seed: int, d: int, rows: int
     np.testing.assert_allclose(x, np.append(split[: d - 1], split[d - 1] - split[d]), atol=1e-7)
 
 
-@settings(max_examples=50)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6))
-def test_mllibs_implicit_objective_is_one_of_these(seed: int) -> None:
+def test_mllibs_implicit_half_step_is_one_of_these(seed: int) -> None:
     """Hu, Koren & Volinsky's system, confidence 1 + α·r and preference 1, solved densely over all items."""
     random = np.random.default_rng(seed)
     data = taste(None, users=4, movies=12)
-    made = recipe("svd", "ranking", {"rank": 3})
     items = random.normal(size=(data.items, 3)).astype(np.float32)
-    factors = Factors(np.zeros((data.users, 3), np.float32), items)
-    objective = replace(
-        user_objective(factors, data, made),
-        confidence=4.0,
-        gram=items.T @ items,
-        offset=0,
-        mean_size=1,
-        frequency_exponent=1.0,
-        regularisation=0.1,
-    )
+    objective = als_objective(items, rating_scale=10, regularisation=0.1, nonnegative=False, alpha=4.0)
     cells = preferences(data)
     for user in range(data.users):
         entries = slice(cells.indptr[user], cells.indptr[user + 1])
@@ -238,6 +229,32 @@ def test_mllibs_implicit_objective_is_one_of_these(seed: int) -> None:
         expected = np.linalg.solve(left, items.T @ (confidence * wanted))
         found = FoldIn(items, objective)(history_of(data, user)).row
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.booleans())
+def test_a_bias_estimated_first_leaves_the_rest_to_the_factors(seed: int, nonnegative: bool) -> None:
+    random = np.random.default_rng(seed)
+    data = taste(None, users=4, movies=12)
+    q, b = random.normal(size=(data.items, 3)), random.normal(size=data.items)
+    items = np.column_stack([q, np.ones(data.items), 2 * b]).astype(np.float32)
+    objective = als_objective(
+        items, rating_scale=10, regularisation=0.1, nonnegative=nonnegative, mean=3.1, bias_regularisation=4.0
+    )
+    for user in range(data.users):
+        at = slice(data.indptr[user], data.indptr[user + 1])
+        rated = data.rated[at]
+        met, rest = q[data.item[at][rated]], data.rating[at][rated] / 2 - 3.1 - b[data.item[at][rated]]
+        bias = rest.sum() / (len(rest) + 4)
+        ridge = np.sqrt(0.1 * len(rest)) * np.eye(3)
+        stacked, wanted = np.vstack([met, ridge]), np.append(rest - bias, np.zeros(3))
+        p = nnls(stacked, wanted)[0] if nonnegative else np.linalg.lstsq(stacked, wanted)[0]
+        folded = FoldIn(items, objective)(history_of(data, user))
+        np.testing.assert_allclose(folded.row, [*(2 * p), 2 * (bias + 3.1), 1], rtol=1e-3, atol=1e-4)
+        found = explain(FoldIn(items, objective), folded, np.arange(data.items))
+        np.testing.assert_allclose(
+            found.baseline + found.contributions.sum(axis=1), items @ folded.row, rtol=1e-3, atol=1e-3
+        )
 
 
 @every_kind

@@ -41,14 +41,24 @@ def cold_start_rows(
     """
     likes = np.bincount(interactions.item[liked(interactions)], minlength=interactions.items)
     entries = np.bincount(interactions.item, minlength=interactions.items)
-    overall = likes.sum() / max(len(interactions), 1)
+    return best_of_counts(likes, entries, genres, limit)
+
+
+def best_of_counts(
+    likes: NDArray[np.int64],
+    entries: NDArray[np.int64],
+    genres: Sequence[Sequence[str]] | None = None,
+    limit: int = COLD_START_ITEMS,
+) -> NDArray[np.int32]:
+    """:func:`cold_start_rows` from the likings and the entries of each item, (items,)."""
+    overall = int(likes.sum()) / max(int(entries.sum()), 1)
     share = (likes + _PRIOR_ENTRIES * overall) / (entries + _PRIOR_ENTRIES)
     met = np.flatnonzero(entries)
     ranked = met[np.lexsort((met, -entries[met], -(likes * share)[met]))]
     tail = _tail(ranked, likes)
     tail = tail[share[tail] > overall]
     tail = tail[np.lexsort((tail, -likes[tail], -share[tail]))]
-    listed = _proportional(ranked, tail, likes, genres or [()] * interactions.items, limit)
+    listed = _proportional(ranked, tail, likes, genres or [()] * len(likes), limit)
     return np.array(listed, np.int32)
 
 

@@ -21,7 +21,7 @@ ALGORITHMS = ("svd", "nmf")
 OBJECTIVES = ("ranking", "rating")
 SOLVERS = ("als", "bayesian")
 """How ``svd`` is fitted for ``rating``: one best pair of matrices, or the mean over their posterior."""
-_STARS = 5.0
+STARS = 5.0
 
 Settings = RankingSettings | RatingSettings | BayesianSettings
 
@@ -175,7 +175,7 @@ def stars(interactions: Interactions) -> tuple[Side, float]:
     rated = interactions.select(interactions.rated)
     if not len(rated):
         raise TrainingError("there is no rating to train on: the rating objective needs some")
-    scale = rated.rating_scale / _STARS
+    scale = rated.rating_scale / STARS
     stars = rated.rating / np.float32(scale)
     return Side(rated.indptr, rated.item, np.ones(len(rated), np.float32), stars), scale
 

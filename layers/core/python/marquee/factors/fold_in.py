@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from marquee.dataset.interactions import Interactions
 from marquee.events.watching import Watching
 from marquee.factors.bayesian import BayesianSettings
-from marquee.factors.fit import Recipe, stars
+from marquee.factors.fit import STARS, Recipe, stars
 from marquee.factors.model import Factors, Float32Matrix
 from marquee.factors.preference import RULE, preferences
 from marquee.factors.ranking import RankingSettings
@@ -37,6 +37,7 @@ def user_objective(
     """
     common: dict[str, Any] = {
         "confidence": 0.0,
+        "bias_first": False,
         "nonnegative": made.algorithm == "nmf",
         "rating_scale": interactions.rating_scale,
         "liking": RULE,
@@ -84,6 +85,55 @@ def user_objective(
         frequency_exponent=settings.frequency_exponent,
         bias_regularisation=settings.bias_regularisation,
         **common,
+    )
+
+
+def als_objective(
+    item_factors: Float32Matrix,
+    *,
+    rating_scale: int,
+    regularisation: float,
+    nonnegative: bool,
+    alpha: float | None = None,
+    mean: float = 0.0,
+    bias_regularisation: float = 0.0,
+    watching: Watching | None = None,
+    minutes: NDArray[np.int32] | None = None,
+) -> UserObjective:
+    """The half-step over users of MLlib's ALS, whose penalties are λ·n for each row.
+
+    Parameters
+    ----------
+    item_factors : as served: of implicit ALS (``alpha`` is given) the factors alone; of explicit ALS
+        ``[q, 1, b_i]`` in units of the data's scale, where biases were estimated before the factors.
+    regularisation : λ.
+    alpha : of implicit ALS on the targets of :func:`marquee.factors.preference.preferences`.
+    mean : of explicit ALS the ratings' mean on a scale to 5, and ``bias_regularisation`` how many ratings
+        draw a bias to 0.
+    minutes : int32, length of each movie, (items,); None, or 1, where nobody knows.
+    """
+    ratings = alpha is None
+    d = item_factors.shape[1] - ratings
+    gram = np.zeros((d, d), np.float32) if ratings else item_factors.T @ item_factors
+    return UserObjective(
+        ratings=ratings,
+        confidence=alpha or 0.0,
+        bias_columns=BIAS_COLUMNS if ratings else 0,
+        bias_first=ratings,
+        nonnegative=nonnegative,
+        gram=gram,
+        centre=np.zeros(d, np.float32),
+        regularisation=regularisation,
+        offset=0.0,
+        mean_size=1.0,
+        frequency_exponent=1.0,
+        bias_regularisation=bias_regularisation,
+        mean=mean,
+        unit=rating_scale / STARS if ratings else 1.0,
+        rating_scale=rating_scale,
+        liking=RULE,
+        watching=watching or Watching(),
+        minutes=np.ones(len(item_factors), np.int32) if minutes is None else minutes,
     )
 
 

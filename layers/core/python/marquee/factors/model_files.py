@@ -1,6 +1,6 @@
 """A model's files, from what was fitted: one place for every engine that trains."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,7 +30,7 @@ def model_files(
     objective : how serving folds users in; None makes a model that cannot.
     shards : number of user shards.
     """
-    items = _items(interactions, movies)
+    items = items_of(interactions.item_ids, movies)
     yield layout.ITEM_FACTORS, layout.encode_array(factors.item_factors)
     yield layout.ITEMS, layout.encode_items(items)
     yield layout.COLD_START, layout.encode_array(cold_start_rows(interactions, items.genres))
@@ -66,11 +66,12 @@ def in_stored_order(factors: Factors, interactions: Interactions) -> tuple[Facto
     )
 
 
-def _items(interactions: Interactions, movies: Mapping[str, Film]) -> layout.Items:
+def items_of(item_ids: Sequence[str], movies: Mapping[str, Film]) -> layout.Items:
+    """The catalogue of a model whose item rows are these ids, with what is known of each."""
     unknown = Film(None, None, (), None)
-    known = [movies.get(movie_id, unknown) for movie_id in interactions.item_ids]
+    known = [movies.get(movie_id, unknown) for movie_id in item_ids]
     return layout.Items(
-        ids=interactions.item_ids,
+        ids=item_ids,
         titles=[movie.title for movie in known],
         years=[movie.year for movie in known],
         genres=[movie.genres for movie in known],

@@ -40,6 +40,8 @@ class UserObjective:
     confidence : 0 takes a liking's target for t_j, with w_j = 1. Above 0, w_j·t_j = 1 + confidence · target
         and w_j = confidence · target: preference 1 with the confidence of Hu, Koren & Volinsky 2008.
     bias_columns : 0, or :data:`BIAS_COLUMNS`: x is ``[p, b]``, v_j is ``[q_j, 1]``, and b_j leaves t_j.
+    bias_first : the bias is the mean of the evidence's t_j drawn to 0 by ``bias_regularisation`` ratings, and
+        p is fitted to what it leaves; else both are solved together.
     nonnegative : whether p must not be negative.
     gram : float32, (d, d), d = rank, or rank − 1 with bias columns.
     centre : float32, (d,).
@@ -56,6 +58,7 @@ class UserObjective:
     ratings: bool
     confidence: float
     bias_columns: int
+    bias_first: bool
     nonnegative: bool
     gram: NDArray[np.float32]
     centre: NDArray[np.float32]
@@ -153,6 +156,7 @@ def decode_user_objective(payload: bytes, *, rank: int, items: int) -> UserObjec
     for name, whole in (
         ("ratings", bool),
         ("bias_columns", int),
+        ("bias_first", bool),
         ("nonnegative", bool),
         ("rating_scale", int),
     ):

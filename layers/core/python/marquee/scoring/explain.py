@@ -56,7 +56,7 @@ def explain(fold_in: FoldIn, folded: Folded, rows: NDArray[np.integer]) -> Expla
     free = folded.free
     turned = np.zeros((len(rows), len(folded.left)))
     if len(folded.evidence):  # one solve for the recommended items, which are fewer than the user's own
-        turned[:, free] = np.linalg.solve(folded.left[np.ix_(free, free)], vectors[:, free].T).T
+        turned[:, free] = np.linalg.solve(folded.left[np.ix_(free, free)].T, vectors[:, free].T).T
         pulled = turned @ folded.pull
     else:
         pulled = vectors @ objective.centre

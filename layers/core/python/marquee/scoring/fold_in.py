@@ -24,7 +24,8 @@ class Folded:
     evidence : int32, the item rows that the objective took into account, rising. Empty: the row says nothing
         about this user; a ranking model's is then all zeros, and the cold-start list is the better answer.
     design : v_j of the evidence, (n, d); ``wanted`` its w_j·t_j, (n,).
-    left : (d, d); ``pull`` : (d,), what the objective's centre contributes.
+    left : (d, d), not symmetric where the bias comes first; ``pull`` : (d,), what the objective's centre
+        contributes.
     free : coordinates that are not held at zero, bool (d,).
     """
 
@@ -74,13 +75,14 @@ class FoldIn:
         wanted = wanted - weight * bias
         left = objective.gram + (design.T * weight) @ design
         left[np.diag_indices_from(left)] += objective.ridge(len(evidence))
+        if objective.bias_first:
+            left[-1, :-1] = 0  # the bias's own equation does not know of p
         pull = objective.gram.astype(np.float64) @ objective.centre
         free = np.ones(len(left), np.bool_)
         if not len(evidence):
             x = objective.centre.astype(np.float64)
         elif objective.nonnegative:
-            unbound = np.arange(len(left)) >= len(left) - bool(objective.bias_columns)
-            x, free = solve_nonnegative(left, wanted @ design + pull, unbound)
+            x, free = _nonnegative(left, wanted @ design + pull, objective)
         else:
             x = np.linalg.solve(left, wanted @ design + pull)
         return Folded(self._served(x), evidence, design, wanted, left, pull, free)
@@ -101,6 +103,16 @@ class FoldIn:
         row = np.append(x * objective.unit, 1.0)
         row[-2] += objective.mean * objective.unit
         return row.astype(np.float32)
+
+
+def _nonnegative(left: Exact, right: Exact, objective: UserObjective) -> tuple[Exact, NDArray[np.bool_]]:
+    """x and its coordinates that are not held at zero; biases never are."""
+    unbound = np.arange(len(left)) >= len(left) - bool(objective.bias_columns)
+    if not objective.bias_first:
+        return solve_nonnegative(left, right, unbound)
+    bias = right[-1] / left[-1, -1]
+    p, free = solve_nonnegative(left[:-1, :-1], right[:-1] - left[:-1, -1] * bias, unbound[:-1])
+    return np.append(p, bias), np.append(free, True)
 
 
 def _evidence(history: History, objective: UserObjective) -> tuple[NDArray[np.int32], Exact, Exact]:
