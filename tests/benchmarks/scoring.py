@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.paths import BUILD, ROOT
+from marquee.scoring.choose import measured_top_k, ranker_of
 from marquee.scoring.diversity import diversify, pool_size
 from marquee.scoring.fold_in import FoldIn
 from marquee.scoring.history import History
@@ -16,6 +17,7 @@ from marquee.scoring.pruned import PrunedTopK
 from marquee.scoring.similar import Similar
 from marquee.scoring.top_k import TopK
 from tests.benchmarks.measure import Figure, figure, take_turns
+from tests.benchmarks.trained import trained
 from tests.unit.recommend_fakes import ranking_objective
 
 ABOUT = "top 20 of all items for one user who has seen 100; reference: bare `items @ user`"
@@ -24,19 +26,23 @@ _K = 20
 _SEEN = 100
 _ITEMS = (3_706, 20_000, 60_000)
 _MANY = 1_000_000
+_USERS = 5_000
+_TINY_USERS = 50
 _TINY = (300,)
 _TINY_MANY = 2_000
 _BENCH = BUILD / "envs" / "bench" / "bin" / "python"
 
 
 def run(runs: int, *, tiny: bool = False) -> list[Figure]:
-    """Catalogues of normal factors, dense; a large one of heavy-tailed norms, pruned; the rest at 20,000.
+    """Normal factors, dense; a large catalogue of heavy-tailed norms, pruned; trained factors, in the way that
+    a measurement prefers; and more than a list.
 
     Beside implicit only where `make bench-train` has installed it.
     """
     sizes = _TINY if tiny else _ITEMS
     figures = [_ranking(items, runs) for items in sizes]
     figures += _heavy_tailed(_TINY_MANY if tiny else _MANY, runs)
+    figures.append(_as_trained(sizes[min(1, len(sizes) - 1)], _TINY_USERS if tiny else _USERS, runs))
     figures += _more_than_a_list(sizes[min(1, len(sizes) - 1)], runs)
     if not tiny and _BENCH.exists():
         figures += _beside_implicit(runs)
@@ -69,6 +75,16 @@ def _heavy_tailed(count: int, runs: int) -> list[Figure]:
     return [_beside_bare(name, lambda: pruned(user, _K, seen), lambda: items @ user, runs)]
 
 
+def _as_trained(count: int, users: int, runs: int) -> Figure:
+    factors = trained(count, users)
+    items, user = factors.item_factors, factors.user_factors[0]
+    seen = np.arange(0, count, max(1, count // _SEEN))
+    chosen = measured_top_k(items, factors.user_factors)
+    ranker = ranker_of(items, chosen)
+    name = f"{count:,} × {_RANK}, trained"
+    return _beside_bare(name, lambda: ranker(user, _K, seen), lambda: items @ user, runs)
+
+
 def _more_than_a_list(count: int, runs: int) -> list[Figure]:
     items, user, seen = _factors(count)
     top_k, similar = TopK(items), Similar(items)
@@ -91,16 +107,17 @@ def _beside_bare(name: str, subject: Callable[[], object], bare: Callable[[], ob
 
 def _beside_implicit(runs: int) -> list[Figure]:
     environment = os.environ | {"PYTHONPATH": str(ROOT / "layers/core/python"), "OPENBLAS_NUM_THREADS": "1"}
-    command = [str(_BENCH), "-m", "tests.benchmarks.beside_implicit", str(runs), *map(str, _ITEMS)]
+    arguments = map(str, (runs, _USERS, *_ITEMS[:2]))
+    command = [str(_BENCH), "-m", "tests.benchmarks.beside_implicit", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     return [
         figure(
-            f"{int(count):,} × {_RANK}, one thread",
+            f"{name}, one thread",
             seconds["ours"],
             seconds["implicit"],
             unit="µs",
             reference="implicit's recommend()",
             scale=1e6,
         )
-        for count, seconds in json.loads(done.stdout).items()
+        for name, seconds in json.loads(done.stdout).items()
     ]
