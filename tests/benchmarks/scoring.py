@@ -34,8 +34,8 @@ _BENCH = BUILD / "envs" / "bench" / "bin" / "python"
 
 
 def run(runs: int, *, tiny: bool = False) -> list[Figure]:
-    """Normal factors, dense; a large catalogue of heavy-tailed norms, pruned; trained factors, in the way that
-    a measurement prefers; and more than a list.
+    """Normal factors, dense; a large catalogue of heavy-tailed norms, pruned; trained ones, in the way that a
+    measurement prefers; and more than a list.
 
     Beside implicit only where `make bench-train` has installed it.
     """
