@@ -8,13 +8,14 @@ from chalice import Chalice, CORSConfig, Response
 from marquee.aws.bucket import Bucket
 from marquee.aws.http_api import HttpResponse, in_our_shape
 from marquee.aws.model_reader import ModelReader
+from marquee.aws.provenance import HEADERS
 from marquee.aws.recommend_api import RecommendApi
 from marquee.aws.s3_client import make_s3_client
 from marquee.settings import MetricsSettings, RecommendSettings, StorageSettings
 
 storage = StorageSettings.from_env()
-settings = RecommendSettings.from_env()
-cors = CORSConfig(allow_origin=settings.cors_origin) if settings.cors_origin else False
+settings, metrics = RecommendSettings.from_env(), MetricsSettings.from_env()
+cors = CORSConfig(settings.cors_origin, expose_headers=HEADERS) if settings.cors_origin else False
 api = RecommendApi(
     ModelReader(
         Bucket(make_s3_client(storage), storage.bucket),
@@ -23,7 +24,8 @@ api = RecommendApi(
         latest_seconds=settings.latest_seconds,
     ),
     deadline_ms=settings.deadline_ms,
-    namespace=MetricsSettings.from_env().namespace,
+    namespace=metrics.namespace,
+    code_version=metrics.code_version,
 )
 if settings.function_name:  # `chalice deploy` imports this file too, where there is nothing to answer
     api.open()
@@ -46,13 +48,42 @@ def shape_errors(event: Any, get_response: Callable[[Any], Response]) -> Respons
     return response
 
 
-@app.route("/recommend/{user_id}", methods=["GET"], cors=cors)
+@app.route("/recommend/{user_id}", methods=["GET", "HEAD"], cors=cors)
 def recommend(user_id: str) -> Response:  # noqa: ARG001  read from the event, as it arrived
     """``GET /recommend/{user_id}?k=20``."""
     return answer(api.recommend)
 
 
-@app.route("/health", methods=["GET"], cors=cors)
+@app.route("/recommend", methods=["POST"], cors=cors)
+def fold_in() -> Response:
+    """``POST /recommend``."""
+    return answer(api.fold_in)
+
+
+@app.route("/similar/{movie_id}", methods=["GET", "HEAD"], cors=cors)
+def similar(movie_id: str) -> Response:  # noqa: ARG001
+    """``GET /similar/{movie_id}?k=20``."""
+    return answer(api.similar)
+
+
+@app.route("/health", methods=["GET", "HEAD"], cors=cors)
 def health() -> Response:
     """``GET /health``."""
     return answer(api.health)
+
+
+@app.route("/openapi.json", methods=["GET", "HEAD"], cors=cors)
+def openapi() -> Response:
+    """``GET /openapi.json``."""
+    return answer(api.openapi)
+
+
+def allow(**_in_path: str) -> Response:
+    """``OPTIONS`` of any route: the methods it has."""
+    methods = app.routes[app.current_request.path]
+    return Response(body="", status_code=204, headers={"Allow": ", ".join(sorted(methods))})
+
+
+if not cors:  # else API Gateway answers it itself, as the preflight of web pages
+    for path in tuple(app.routes):
+        app.route(path, methods=["OPTIONS"], name=f"options {path}")(allow)

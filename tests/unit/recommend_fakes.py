@@ -19,6 +19,7 @@ from marquee.factors.manifest import Manifest, Shapes, file_entry
 from marquee.factors.user_objective import FOLD_IN, UserObjective, encode_user_objective
 
 DATA = Path(__file__).parent / "data"
+GENRES = (["Drama"], ["Comedy", "Sci-Fi"], [])
 
 
 class FakeStore:
@@ -65,9 +66,12 @@ def event(name: str = "recommend", **changes: Any) -> dict[str, Any]:
     return {**loaded, **changes}
 
 
-def request(user_id: object = 7, k: object = None, accept: str | None = None) -> dict[str, Any]:
+def request(
+    user_id: object = 7, k: object = None, accept: str | None = None, **query_: object
+) -> dict[str, Any]:
     """A request for recommendations as API Gateway passes it on."""
-    query = None if k is None else {"k": [str(k)]}
+    given = query_ if k is None else {"k": k, **query_}
+    query = {name: [str(value)] for name, value in given.items()} or None
     headers = None if accept is None else {"Accept": [accept]}
     return event(
         pathParameters={"user_id": str(user_id)},
@@ -75,6 +79,19 @@ def request(user_id: object = 7, k: object = None, accept: str | None = None) ->
         headers=None if accept is None else {"Accept": accept},
         multiValueHeaders=headers,
     )
+
+
+def similar_request(movie_id: str, **query: object) -> dict[str, Any]:
+    """A request for movies like one."""
+    return {**request(accept="application/json", **query), "pathParameters": {"movie_id": movie_id}}
+
+
+def post(body: object, accept: str | None = "application/json", **changes: Any) -> dict[str, Any]:
+    """A request to fold somebody in; a body that is text goes as it is."""
+    made = {**request(accept=accept), "pathParameters": None, "httpMethod": "POST"}
+    context = {**made["requestContext"], "resourcePath": "/recommend", "httpMethod": "POST"}
+    text = body if isinstance(body, str) else json.dumps(body)
+    return {**made, "resource": "/recommend", "requestContext": context, "body": text, **changes}
 
 
 def model_objects(
@@ -89,7 +106,8 @@ def model_objects(
 ) -> dict[str, bytes]:
     """The objects of a random ranking model: users 1 … ``users``, of whom user u gave items u … u + 4 a 9.
 
-    Item i is called ``movie+i``; odd ones have no title. The cold-start list goes from the last item down.
+    Item i is called ``movie+i``; odd ones have no title, every seventh no year. The cold-start list goes from
+    the last item down.
     """
     rng = np.random.default_rng(seed)
     user_ids = np.arange(1, users + 1, dtype=np.int64)
@@ -97,8 +115,8 @@ def model_objects(
     catalogue = Items(
         ids=[f"movie+{row}" for row in range(items)],
         titles=[None if row % 2 else f"Movie {row}" for row in range(items)],
-        years=[None] * items,
-        genres=[[]] * items,
+        years=[None if row % 7 == 0 else 1980 + row % 40 for row in range(items)],
+        genres=[GENRES[row % len(GENRES)] for row in range(items)],
     )
     item_factors = rng.normal(size=(items, rank)).astype(np.float32)
     files = {

@@ -242,6 +242,7 @@ def test_health_names_model_and_dataset_and_is_not_counted_as_a_request(
         "status": "ready",
         "model_id": ID,
         "dataset_id": "ds-3-abcdef01",
+        "rating_scale": 10,
         "function_version": "7",
         "alias": "live",
     }

@@ -14,9 +14,10 @@ from chalice.test import Client
 from moto import mock_aws
 
 from infra.paths import FUNCTIONS
+from marquee.aws.openapi import document
 from marquee.aws.s3_client import make_s3_client
 from marquee.settings import StorageSettings
-from tests.unit.recommend_fakes import FakeContext, event, model_objects
+from tests.unit.recommend_fakes import FakeContext, event, model_objects, post
 
 FOLDER = FUNCTIONS / "recommend"
 POLICIES = sorted((FOLDER / ".chalice").glob("policy-*.json"))
@@ -54,6 +55,14 @@ def test_the_routes_answer_from_s3() -> None:
         assert ",".join(item["movie_id"] for item in known.json_body["items"]).encode() == text.body
         assert client.http.get("/recommend/abc").status_code == 400
         assert client.http.get("/health").json_body["status"] == "ready"
+        told = json.dumps({"ratings": [{"movie_id": "movie+3", "rating": 9}]})
+        folded = client.http.post("/recommend", headers={"Content-Type": "application/json"}, body=told)
+        assert (folded.status_code, len(folded.body.split(b","))) == (200, 20)
+        like = client.http.get("/similar/movie+3?k=2")
+        assert (like.status_code, len(like.body.split(b","))) == (200, 2)
+        assert client.http.get("/similar/nobody").status_code == 404
+        assert client.http.get("/openapi.json").json_body["openapi"] == "3.1.0"
+        assert client.http.head("/recommend/7?k=3").body == b""
 
 
 @pytest.mark.usefixtures("trained")
@@ -93,6 +102,33 @@ def test_chalices_own_errors_have_our_shape() -> None:
 
 
 @pytest.mark.usefixtures("trained")
+def test_a_body_that_is_not_json_is_a_415_in_our_shape() -> None:
+    app = load_app().app
+    sent = post("<ratings/>", headers={"Content-Type": "text/xml"})
+    response = app(sent, FakeContext())
+    assert response["statusCode"] == 415
+    assert json.loads(response["body"])["error"]["code"] == "unsupported_media_type"
+
+
+@pytest.mark.usefixtures("bucket")
+def test_options_names_the_methods_of_every_route_and_with_an_origin_is_api_gateways(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = load_app().app
+    asked = event()
+    asked["requestContext"]["httpMethod"] = "OPTIONS"
+    response = app(asked, FakeContext())
+    assert (response["statusCode"], response["body"]) == (204, "")
+    assert response["headers"]["Allow"] == "GET, HEAD, OPTIONS"
+    described = {
+        path: {method.upper() for method in operations} for path, operations in document()["paths"].items()
+    }
+    assert {path: set(methods) - {"OPTIONS"} for path, methods in app.routes.items()} == described
+    monkeypatch.setenv("RECOMMEND_CORS_ORIGIN", "*")
+    assert all("OPTIONS" not in methods for methods in load_app().app.routes.values())
+
+
+@pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("origin", ["", "https://movies.example"])
 def test_web_pages_of_other_origins_are_allowed_by_setting_only(
     origin: str, monkeypatch: pytest.MonkeyPatch
@@ -100,6 +136,7 @@ def test_web_pages_of_other_origins_are_allowed_by_setting_only(
     monkeypatch.setenv("RECOMMEND_CORS_ORIGIN", origin)
     headers = load_app().app(event(), FakeContext())["headers"]
     assert headers.get("Access-Control-Allow-Origin", "") == origin
+    assert ("X-Marquee-Model" in headers.get("Access-Control-Expose-Headers", "")) == bool(origin)
 
 
 def test_a_store_nobody_listens_for_is_a_503_and_not_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,19 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marquee.aws.http_api import (
-    JSON,
-    MAX_USER_ID,
-    TEXT,
-    in_our_shape,
-    k_of,
-    preferred_type,
-    user_id_of,
-    wants_json,
-)
+from marquee.aws.api_parameters import MAX_USER_ID, ROUTES
+from marquee.aws.http_api import JSON, TEXT, asked_of, in_our_shape, preferred_type, wants_json
 from marquee.aws.provenance import Invocation, alias_of
 from marquee.errors import InputError
 from tests.unit.recommend_fakes import FakeContext, event, request
+
+
+def user_id_of(event: Mapping[str, Any]) -> int | None:
+    return asked_of(event, ROUTES["recommend"]).user_id
+
+
+def k_of(event: Mapping[str, Any]) -> int:
+    return asked_of(event, ROUTES["recommend"]).k
+
 
 STRANGE = [
     "",

@@ -7,7 +7,8 @@
     ├── InputError            the caller's request is wrong (HTTP 400): names parameter and accepted range
     ├── NotFoundError         a named thing does not exist (HTTP 404)
     │   ├── ModelNotFoundError
-    │   └── DatasetNotFoundError
+    │   ├── DatasetNotFoundError
+    │   └── UnknownMovieError     the model to answer with does not know the movie
     ├── NoModelError          no model is released yet (HTTP 503)
     ├── StorageError          S3 refused, failed or did not answer in time
     ├── CorruptObjectError    bytes on S3 do not match the manifest's SHA-256 or shape
@@ -58,6 +59,10 @@ class ModelNotFoundError(NotFoundError):
 
 class DatasetNotFoundError(NotFoundError):
     """No dataset manifest stands under the id."""
+
+
+class UnknownMovieError(NotFoundError):
+    """The model to answer with does not know the movie."""
 
 
 class NoModelError(MarqueeError):

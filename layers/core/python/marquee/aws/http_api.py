@@ -1,5 +1,6 @@
 """HTTP as API Gateway's Lambda proxy speaks it: parameters, Accept, answers and errors. Calls no AWS."""
 
+import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -7,16 +8,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from marquee.aws.api_parameters import MAX_BODY_BYTES, Asked, Route
 from marquee.errors import InputError
 
 TEXT = "text/plain"
 JSON = "application/json"
-DEFAULT_K = 20
-MAX_K = 100
-MAX_USER_ID = 2**63 - 1
-
-_WHOLE_NUMBER = re.compile(r"[0-9]{1,30}", re.ASCII)
-_SHOWN_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
@@ -47,30 +43,36 @@ def in_our_shape(body: Any, request_id: str) -> Any:
     return error_body(code, body["Message"], request_id)
 
 
-def user_id_of(event: Mapping[str, Any]) -> int:
-    """The path's ``user_id``.
+def asked_of(event: Mapping[str, Any], route: Route) -> Asked:
+    """The list that a request asks for.
 
     Raises
     ------
-    InputError : it is not a whole number from 1 to 2**63 − 1.
+    InputError : a parameter, or the body, is not what the route accepts.
     """
-    raw = (event.get("pathParameters") or {}).get("user_id") or ""
-    return _whole_number("user_id", str(raw), 1, MAX_USER_ID)
+    if route.place == "body":
+        return Asked.of_json(route, _json_body(event))
+    return Asked.of_text(route, event.get("pathParameters") or {}, _query(event))
 
 
-def k_of(event: Mapping[str, Any]) -> int:
-    """The query's ``k``, :data:`DEFAULT_K` when it is not given.
+def is_head(event: Mapping[str, Any]) -> bool:
+    """Whether the caller wants the headers alone."""
+    return (event.get("requestContext") or {}).get("httpMethod") == "HEAD"
 
-    Raises
-    ------
-    InputError : it is given twice, or is not a whole number from 1 to :data:`MAX_K`.
-    """
-    given = _query(event).get("k")
-    if given is None:
-        return DEFAULT_K
-    if len(given) != 1:
-        raise InputError("k", f"k must be given once, not {len(given)} times")
-    return _whole_number("k", given[0], 1, MAX_K)
+
+def _json_body(event: Mapping[str, Any]) -> Any:
+    raw = event.get("body") or ""
+    try:
+        payload = base64.b64decode(raw) if event.get("isBase64Encoded") else raw.encode("utf-8", "replace")
+        if len(payload) > MAX_BODY_BYTES:
+            raise InputError("body", f"body must be at most {MAX_BODY_BYTES} bytes, not {len(payload)}")
+        return json.loads(payload, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and binascii.Error are ValueErrors
+        raise InputError("body", f"body must be a JSON object: {str(error)[:100]}") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def wants_json(event: Mapping[str, Any]) -> bool:
@@ -122,15 +124,6 @@ def _specificity(name: str, media_type: str) -> int:
     if name == media_type.partition("/")[0] + "/*":
         return 2
     return 1 if name == "*/*" else 0
-
-
-def _whole_number(parameter: str, raw: str, minimum: int, maximum: int) -> int:
-    if _WHOLE_NUMBER.fullmatch(raw) and minimum <= int(raw) <= maximum:
-        return int(raw)
-    shown = raw if len(raw) <= _SHOWN_CHARACTERS else raw[:_SHOWN_CHARACTERS] + "…"
-    raise InputError(
-        parameter, f"{parameter} must be a whole number from {minimum} to {maximum}, not {shown!r}"
-    )
 
 
 def _query(event: Mapping[str, Any]) -> Mapping[str, list[str]]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -17,9 +18,11 @@ from marquee.errors import CorruptObjectError, MarqueeError, ModelNotFoundError,
 from marquee.factors import layout
 from marquee.factors.layout import Items, UserShard
 from marquee.factors.manifest import Manifest
-from marquee.factors.user_objective import FOLD_IN, decode_user_objective
+from marquee.factors.user_objective import BIAS_COLUMNS, FOLD_IN, decode_user_objective
 from marquee.scoring.choose import ranker_of
+from marquee.scoring.filters import Catalogue
 from marquee.scoring.fold_in import FoldIn
+from marquee.scoring.similar import Similar
 from marquee.scoring.top_k import Ranker
 
 MODELS = "models"
@@ -60,6 +63,21 @@ class Model:
     item_factors: NDArray[np.float32]
     top_k: Ranker
     cold_start: NDArray[np.int32]
+
+    @property
+    def bias_columns(self) -> int:
+        """How many of the last columns of the item factors are biases."""
+        return BIAS_COLUMNS if self.manifest.objective == "rating" else 0
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """Which items pass filters; made when first asked for."""
+        return Catalogue(self.items)
+
+    @cached_property
+    def similar(self) -> Similar:
+        """The items nearest to an item; made when first asked for."""
+        return Similar(self.item_factors, self.bias_columns)
 
 
 @dataclass(frozen=True, eq=False)

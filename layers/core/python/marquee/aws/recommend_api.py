@@ -4,22 +4,26 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any
 
 from marquee.aws import impressions
+from marquee.aws.api_parameters import ROUTES, Asked, Route
 from marquee.aws.http_api import (
     TEXT,
     HttpResponse,
+    asked_of,
     error_body,
+    is_head,
     json_response,
-    k_of,
-    user_id_of,
     wants_json,
 )
+from marquee.aws.lists import Listed, make_list, row_of
 from marquee.aws.model_reader import Model, ModelReader
-from marquee.aws.provenance import Invocation, Provenance, Source
-from marquee.errors import CorruptObjectError, InputError, NoModelError, StorageError
-from marquee.scoring.top_k import Rows, Scores, take_unseen
+from marquee.aws.openapi import document
+from marquee.aws.provenance import Invocation, Provenance
+from marquee.errors import InputError, NoModelError, UnknownMovieError
 
 _SHARE_OF_DEADLINE = 0.6
 """Of the deadline, what may go by in waiting for S3: the rest is API Gateway's, the network's and ours."""
@@ -27,7 +31,11 @@ _FIRST_MODEL_SECONDS = 8.0
 """With no model open there is nothing to fall back to, so a late first answer beats none. Lambda's own bound
 on start-up is 10 s."""
 
+_REASONS = 3
+_COLUMNS = ("user_id", "k")
+"""Parameters that an impression has a field of their own for."""
 _NOT_CACHED = {"Cache-Control": "no-store", "Vary": "Accept"}
+_CACHED = {"Cache-Control": "public, max-age=300"}
 _log = logging.getLogger(__name__)
 
 Event = Mapping[str, Any]
@@ -42,12 +50,16 @@ class RecommendApi:
     reader : the models.
     deadline_ms : what the caller waits, at most.
     namespace : CloudWatch namespace of the metrics.
+    code_version : commit that the function was deployed from.
     """
 
-    def __init__(self, reader: ModelReader, *, deadline_ms: int, namespace: str) -> None:
+    def __init__(
+        self, reader: ModelReader, *, deadline_ms: int, namespace: str, code_version: str = "unknown"
+    ) -> None:
         self._reader = reader
         self._wait_seconds = deadline_ms / 1_000 * _SHARE_OF_DEADLINE
         self._namespace = namespace
+        self._code_version = code_version
 
     def open(self) -> None:
         """Load the model before a request asks for it; when there is none, the next request looks again."""
@@ -57,53 +69,62 @@ class RecommendApi:
             _log.warning("started without a model: %s", error)
 
     def recommend(self, event: Event, context: Any) -> HttpResponse:
-        """``GET /recommend/{user_id}?k=20``: movie ids as a line of text, or JSON that says more."""
-        return self._answer(event, context, self._recommend)
+        """``GET /recommend/{user_id}``: movie ids as a line of text, or JSON that says more."""
+        return self._answer(event, context, partial(self._list, ROUTES["recommend"]))
+
+    def fold_in(self, event: Event, context: Any) -> HttpResponse:
+        """``POST /recommend``: the same for somebody who says what they rated and watched."""
+        return self._answer(event, context, partial(self._list, ROUTES["fold_in"]))
+
+    def similar(self, event: Event, context: Any) -> HttpResponse:
+        """``GET /similar/{movie_id}``: the movies nearest to one; 404 for one the model does not know."""
+        return self._answer(event, context, partial(self._list, ROUTES["similar"]))
 
     def health(self, event: Event, context: Any) -> HttpResponse:
         """``GET /health``: 200 with model and dataset ids when a request would be answered, else 503."""
         return self._answer(event, context, self._health)
 
-    def _recommend(self, event: Event, invocation: Invocation, started: float) -> HttpResponse:
-        user_id, k = user_id_of(event), k_of(event)
+    def openapi(self, event: Event, context: Any) -> HttpResponse:
+        """``GET /openapi.json``: what can be asked, and what is answered; needs no model."""
+        return self._answer(event, context, self._openapi)
+
+    def _list(self, route: Route, event: Event, invocation: Invocation, started: float) -> HttpResponse:
+        asked = asked_of(event, route)
         model = self._model(started)
-        rows, scores, source, reason = self._rank(model, user_id, k, started)
-        ids = [model.items.ids[row] for row in rows.tolist()]
-        provenance = Provenance.of(invocation, model.manifest, source)
+        listed = make_list(self._reader, model, asked, lambda: self._wait_seconds - _since(started))
+        ids = [model.items.ids[row] for row in listed.rows.tolist()]
+        provenance = Provenance.of(invocation, model.manifest, listed.source)
         headers = {**_NOT_CACHED, **provenance.headers()}
         if wants_json(event):
-            body = {
-                "user_id": user_id,
-                "items": _described(model, rows, scores, ids),
-                "provenance": provenance.to_dict(),
-            }
-            response = json_response(200, body, headers)
+            body = {**_heading(model, asked, listed), "items": _described(model, asked, listed)}
+            response = json_response(200, {**body, "provenance": provenance.to_dict()}, headers)
         else:
             response = HttpResponse(200, {"Content-Type": f"{TEXT}; charset=utf-8", **headers}, ",".join(ids))
+        if is_head(event):  # nobody is shown the list
+            return response
+        if listed.explanation is None:  # what made the list, not what was wished for
+            asked = replace(asked, explain=False)
         impressions.write_impression(
             self._namespace,
             invocation,
             provenance,
-            user_id=user_id,
-            k=k,
+            user_id=asked.user_id,
+            k=asked.k,
             items=ids,
             latency_ms=_since(started) * 1_000,
-            fallback_reason=reason,
+            fallback_reason=listed.reason,
+            route=route.name,
+            parameters={name: value for name, value in asked.given().items() if name not in _COLUMNS},
+            code_version=self._code_version,
         )
         return response
 
-    def _rank(
-        self, model: Model, user_id: int, k: int, started: float
-    ) -> tuple[Rows, Scores | None, Source, str | None]:
-        """Item rows, their scores, where they come from, and why the model did not rank them if it should."""
-        try:
-            user = self._reader.user(model, user_id, self._wait_seconds - _since(started))
-        except (StorageError, CorruptObjectError) as error:
-            return take_unseen(model.cold_start, k), None, "fallback", str(error)
-        if user is None:
-            return take_unseen(model.cold_start, k), None, "cold_start", None
-        rows, scores = model.top_k(user.factors, k, user.seen)
-        return rows, scores, "model", None
+    @cached_property
+    def _document(self) -> HttpResponse:
+        return json_response(200, document(), _CACHED)
+
+    def _openapi(self, event: Event, invocation: Invocation, started: float) -> HttpResponse:  # noqa: ARG002
+        return replace(self._document, headers={**self._document.headers, **invocation.headers()})
 
     def _health(self, event: Event, invocation: Invocation, started: float) -> HttpResponse:  # noqa: ARG002
         manifest = self._model(started).manifest
@@ -111,6 +132,7 @@ class RecommendApi:
             "status": "ready",
             "model_id": manifest.model_id,
             "dataset_id": manifest.dataset_id,
+            "rating_scale": manifest.rating_scale,
             "function_version": invocation.function_version,
             "alias": invocation.alias,
         }
@@ -124,9 +146,12 @@ class RecommendApi:
         invocation = Invocation.of(event, context)
         trace = None
         try:
-            return handle(event, invocation, started)
+            response = handle(event, invocation, started)
+            return replace(response, body="") if is_head(event) else response
         except InputError as error:
             status, code, message = 400, "invalid_parameter", str(error)
+        except UnknownMovieError as error:
+            status, code, message = 404, "unknown_movie", str(error)
         except NoModelError as error:
             # The cause names buckets and keys: it goes to the log, not to the caller.
             status, code, message = 503, "no_model", "no model is ready to answer with; try again later"
@@ -142,18 +167,48 @@ class RecommendApi:
             message=message,
             latency_ms=_since(started) * 1_000,
             trace=trace,
+            code_version=self._code_version,
         )
         body = error_body(code, message, invocation.request_id)
-        return json_response(status, body, {**_NOT_CACHED, **invocation.headers()})
+        response = json_response(status, body, {**_NOT_CACHED, **invocation.headers()})
+        return replace(response, body="") if is_head(event) else response
 
 
-def _described(model: Model, rows: Rows, scores: Scores | None, ids: list[str]) -> list[dict[str, Any]]:
-    titles = model.items.titles
-    known = [None] * len(ids) if scores is None else [round(score, 6) for score in scores.tolist()]
-    return [
-        {"movie_id": movie_id, "title": titles[row], "score": score}
-        for movie_id, row, score in zip(ids, rows.tolist(), known, strict=True)
+def _heading(model: Model, asked: Asked, listed: Listed) -> dict[str, Any]:
+    if asked.route == "recommend":
+        return {"user_id": asked.user_id}
+    if asked.route == "fold_in":
+        return {"unknown_movie_ids": listed.unknown}
+    row = row_of(model, asked.movie_id or "")
+    return {"movie_id": model.items.ids[row], "title": model.items.titles[row]}
+
+
+def _described(model: Model, asked: Asked, listed: Listed) -> list[dict[str, Any]]:
+    ids, titles = model.items.ids, model.items.titles
+    rows, scores = listed.rows.tolist(), listed.scores
+    known = [None] * len(rows) if scores is None else [round(score, 6) for score in scores.tolist()]
+    items = [
+        {"movie_id": ids[row], "title": titles[row], "score": score}
+        for row, score in zip(rows, known, strict=True)
     ]
+    if not asked.explain:
+        return items
+    return [{**item, **_reasons(model, listed, place)} for place, item in enumerate(items)]
+
+
+def _reasons(model: Model, listed: Listed, place: int) -> dict[str, Any]:
+    explanation = listed.explanation
+    if explanation is None:
+        return {"baseline": None, "because": None}
+    because = [
+        {
+            "movie_id": model.items.ids[row],
+            "title": model.items.titles[row],
+            "contribution": round(contribution, 6),
+        }
+        for row, contribution in explanation.strongest(place, _REASONS)
+    ]
+    return {"baseline": round(float(explanation.baseline[place]), 6), "because": because}
 
 
 def _since(started: float) -> float:
