@@ -51,6 +51,7 @@ def spec(port: int, state: Path, keepalive_seconds: float = 600.0) -> ProcessSpe
         "LAMBDA_RUNTIME_ENVIRONMENT_TIMEOUT": "60",
         "LAMBDA_KEEPALIVE_MS": str(int(keepalive_seconds * 1000)),
         "MARQUEE_RUNTIME_PYTHON": str(runtime_python),
+        "PROVIDER_OVERRIDE_APIGATEWAY": "marquee",
         "PROVIDER_OVERRIDE_CLOUDWATCH": "marquee",
         "PROVIDER_OVERRIDE_LAMBDA": "marquee",
         "PROVIDER_OVERRIDE_LOGS": "marquee",

@@ -34,6 +34,7 @@ def definition(gateway: Any, api_id: str) -> str:
     api = gateway.get_rest_api(restApiId=api_id)
     routes = sorted(json.dumps(_comparable(method), sort_keys=True) for method in methods(gateway, api_id))
     whole = [api.get("binaryMediaTypes", []), api.get("policy", ""), routes]
+    whole.append(api.get("minimumCompressionSize"))
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:16]
 
 

@@ -18,6 +18,16 @@ class ProcessExecutorPlugin(RuntimeExecutorPlugin):
         return ProcessRuntimeExecutor
 
 
+@aws_provider(api="apigateway", name="marquee")
+def apigateway() -> Service:
+    """API Gateway with compression."""
+    from localstack.services.moto import MotoFallbackDispatcher  # noqa: PLC0415
+
+    from .apigateway import ApigatewayProvider  # noqa: PLC0415
+
+    return Service.for_provider(ApigatewayProvider(), dispatch_table_factory=MotoFallbackDispatcher)
+
+
 @aws_provider(api="cloudwatch", name="marquee")
 def cloudwatch() -> Service:
     """CloudWatch with percentiles."""

@@ -63,7 +63,10 @@ def is_head(event: Mapping[str, Any]) -> bool:
 def _json_body(event: Mapping[str, Any]) -> Any:
     raw = event.get("body") or ""
     try:
-        payload = base64.b64decode(raw) if event.get("isBase64Encoded") else raw.encode("utf-8", "replace")
+        if event.get("isBase64Encoded"):
+            payload = base64.b64decode(raw)
+        else:  # `chalice local` passes bytes on
+            payload = raw if isinstance(raw, bytes) else raw.encode("utf-8", "replace")
         if len(payload) > MAX_BODY_BYTES:
             raise InputError("body", f"body must be at most {MAX_BODY_BYTES} bytes, not {len(payload)}")
         return json.loads(payload, parse_constant=_refuse_constant)

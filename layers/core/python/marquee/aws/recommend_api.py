@@ -34,7 +34,7 @@ on start-up is 10 s."""
 _REASONS = 3
 _COLUMNS = ("user_id", "k")
 """Parameters that an impression has a field of their own for."""
-_NOT_CACHED = {"Cache-Control": "no-store", "Vary": "Accept"}
+_NOT_CACHED = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
 _CACHED = {"Cache-Control": "public, max-age=300"}
 _log = logging.getLogger(__name__)
 

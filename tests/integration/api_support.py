@@ -1,0 +1,93 @@
+"""The real recommend function behind API Gateway on LocalStack, with a model of the unit tests behind it."""
+
+import json
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from infra import paths
+from infra.deploy import api, deployment, resources
+from infra.deploy.deployment import Settings
+from infra.release.execute import Releaser
+from marquee.settings import IngestSettings, MetricsSettings, RecommendSettings, StorageSettings
+from tests.integration.conftest import RunningStack
+from tests.unit.recommend_fakes import model_objects
+
+STAGE = "asked"
+MODEL = "svd-000000000001"
+_IDLE = "from chalice import Chalice\napp = Chalice(app_name={name!r})\n"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, object]:
+        """The body, as JSON."""
+        return dict(json.loads(self.body))
+
+
+def ask(
+    url: str, method: str = "GET", body: object = None, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """One request; an answer that is an error is an answer."""
+    data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    given = {**({} if data is None else {"Content-Type": "application/json"}), **(headers or {})}
+    request = urllib.request.Request(url, data, given, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return Answer(answer.status, answer.headers, answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, error.headers, error.read())
+
+
+def write_apps(folder: Path) -> None:
+    """The recommend function as it is, and next to nothing in place of the others."""
+    for app in resources.APPS:
+        shutil.copytree(
+            paths.FUNCTIONS / app,
+            folder / app,
+            ignore=shutil.ignore_patterns("deploy*", "config.json", "__py*"),
+        )
+        state = folder / app / ".chalice"
+        template = json.loads((state / "config.template.json").read_text())
+        template["stages"] = {STAGE: {"iam_policy_file": "policy-local.json"}}
+        (state / "config.template.json").write_text(json.dumps(template))
+        if app != "recommend":
+            names = [name.rpartition("-")[2] for name in resources.function_names(app, STAGE)]
+            handlers = "".join(
+                f"\n@app.lambda_function()\ndef {name}(event, context):\n    return {{}}\n" for name in names
+            )
+            (folder / app / "app.py").write_text(_IDLE.format(name=f"marquee-{app}") + handlers)
+
+
+@contextmanager
+def released_api(
+    stack: RunningStack, folder: Path, *, bucket: str, recommend: RecommendSettings | None = None
+) -> Iterator[str]:
+    """The URL of the live stage, with one model released."""
+    write_apps(folder)
+    storage: StorageSettings = replace(stack.storage, bucket=bucket)
+    settings = Settings(
+        storage,
+        stack.kafka,
+        IngestSettings(),
+        recommend or RecommendSettings(),
+        MetricsSettings(code_version="test"),
+        replace(stack.settings, functions_dir=str(folder)),
+    )
+    made = deployment.deploy(STAGE, stack.target, settings)
+    for key, payload in model_objects().items():
+        stack.target.client("s3").put_object(Bucket=bucket, Key=key, Body=payload)
+    Releaser(stack.target, STAGE, bucket).release(MODEL, force=True)
+    yield api.url(stack.target, made.api_id, api.LIVE_STAGE)
