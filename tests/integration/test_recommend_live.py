@@ -2,22 +2,32 @@
 
 import gzip
 import json
+import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.api_support import MODEL, ask, released_api
+from infra import paths
+from marquee.aws.model_reader import model_key
+from marquee.factors.layout import shard_key
+from tests.integration.api_support import MODEL, STAGE, ask, released_api
 from tests.integration.conftest import RunningStack
+from tests.integration.emulator_support import eventually
+from tests.integration.fault_proxy import INTERNAL, LOST, SLOW_DOWN, FaultProxy, Slow, proxied
+from tests.unit.recommend_fakes import flip_bit, model_objects
 
+BUCKET = "asked-films"
 JSON = {"Accept": "application/json"}
 
 
 @pytest.fixture(scope="module")
 def url(running_stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with released_api(running_stack, tmp_path_factory.mktemp("asked"), bucket="asked-films") as live:
+    with released_api(running_stack, tmp_path_factory.mktemp("asked"), bucket=BUCKET) as live:
         yield live
 
 
@@ -74,12 +84,83 @@ def test_large_answers_are_compressed_for_who_can_read_it(url: str) -> None:
 
 
 def test_schemathesis_finds_no_5xx_and_no_undocumented_answer(url: str, tmp_path: Path) -> None:
+    checks = (
+        *("not_a_server_error", "status_code_conformance", "content_type_conformance"),
+        *("response_headers_conformance", "response_schema_conformance", "negative_data_rejection"),
+    )
     command = [
         *(str(Path(sys.executable).parent / "schemathesis"), "run", f"{url}/openapi.json", "--url", url),
-        *("--checks", "not_a_server_error,status_code_conformance,content_type_conformance"),
-        *("--checks", "response_headers_conformance,response_schema_conformance,negative_data_rejection"),
-        *("--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--seed", "1", "--no-color"),
-        *("--generation-database", "none", "--request-timeout", "30"),
+        *("--checks", ",".join(checks), "--phases", "coverage,fuzzing", "--max-time", "40"),
+        *("--max-examples", "10", "--seed", "1", "--generation-database", "none", "--no-color"),
+        *("--workers", "2", "--continue-on-failure"),
     ]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
-    assert run.returncode == 0, run.stdout[-8_000:] + run.stderr[-2_000:]
+    hooks = {"SCHEMATHESIS_HOOKS": "tests.integration.schemathesis_hooks", "PYTHONPATH": str(paths.ROOT)}
+    run = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, **hooks},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    print(run.stdout[-6_000:], run.stderr[-2_000:])
+    assert run.returncode == 0
+    generated = re.search(r"(\d+) generated", run.stdout)
+    assert generated is not None and int(generated[1]) > 20
+
+
+SHARD = {user_id: model_key(MODEL, shard_key(user_id % 3)) for user_id in (7, 8, 9)}
+
+
+@pytest.fixture(scope="module")
+def faulty(running_stack: RunningStack, url: str) -> Iterator[tuple[str, FaultProxy]]:
+    """The preview's URL, whose function finds S3 behind a proxy that fails on purpose, and the proxy."""
+    functions, name = running_stack.target.client("lambda"), f"marquee-recommend-{STAGE}"
+    with proxied(running_stack.stack.endpoint_url) as proxy:
+        known = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+        functions.update_function_configuration(
+            FunctionName=name, Environment={"Variables": {**known, "AWS_ENDPOINT_URL": proxy.url}}
+        )
+        functions.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+        yield url.removesuffix("live") + "preview", proxy
+
+
+def source(url: str, user_id: int) -> tuple[str, float]:
+    """Where a user's list comes from, and the seconds it took."""
+    began = time.monotonic()
+    answer = ask(f"{url}/recommend/{user_id}?k=5")
+    elapsed = time.monotonic() - began
+    assert answer.status == 200 and len(answer.body.split(b",")) == 5
+    return answer.headers["X-Marquee-Source"], elapsed
+
+
+def test_while_s3_is_slow_or_fails_the_answer_is_the_ready_list_in_time(
+    faulty: tuple[str, FaultProxy],
+) -> None:
+    url, proxy = faulty
+    assert ask(f"{url}/health").status == 200
+    late = 5.0
+    for user_id, fault in ((7, Slow(late)), (8, INTERNAL), (8, SLOW_DOWN), (8, LOST)):
+        proxy.decide = lambda request, fault=fault: fault  # type: ignore[misc]
+        found, elapsed = source(url, user_id)
+        assert found == "fallback" and elapsed < late, fault
+    told = {"ratings": [{"movie_id": "movie+49", "rating": 9}], "k": 2}
+    answer = ask(f"{url}/recommend", "POST", told)
+    assert (answer.headers["X-Marquee-Source"], answer.body) == ("fallback", b"movie+48,movie+47")
+    proxy.decide = lambda request: None
+    assert eventually(lambda: source(url, 8)[0] == "model", "the user's own list once S3 is back")
+
+
+def test_a_shard_whose_bytes_are_not_the_manifests_is_not_served(
+    faulty: tuple[str, FaultProxy], running_stack: RunningStack
+) -> None:
+    url, proxy = faulty
+    proxy.decide = lambda request: None
+    objects, s3 = model_objects(), running_stack.target.client("s3")
+    whole = objects[SHARD[9]]
+    for damaged in (whole[:100], flip_bit(whole), b""):
+        s3.put_object(Bucket=BUCKET, Key=SHARD[9], Body=damaged)
+        assert source(url, 9)[0] == "fallback"
+    s3.put_object(Bucket=BUCKET, Key=SHARD[9], Body=whole)
+    assert source(url, 9)[0] == "model"
