@@ -4,8 +4,7 @@ import json
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,6 +57,7 @@ def write_apps(folder: Path) -> None:
             paths.FUNCTIONS / app,
             folder / app,
             ignore=shutil.ignore_patterns("deploy*", "config.json", "__py*"),
+            dirs_exist_ok=True,
         )
         state = folder / app / ".chalice"
         template = json.loads((state / "config.template.json").read_text())
@@ -71,11 +71,10 @@ def write_apps(folder: Path) -> None:
             (folder / app / "app.py").write_text(_IDLE.format(name=f"marquee-{app}") + handlers)
 
 
-@contextmanager
-def released_api(
+def release_api(
     stack: RunningStack, folder: Path, *, bucket: str, recommend: RecommendSettings | None = None
-) -> Iterator[str]:
-    """The URL of the live stage, with one model released."""
+) -> str:
+    """Deploy and release one model; the URL of the live stage. A second time it is the same API, changed."""
     write_apps(folder)
     storage: StorageSettings = replace(stack.storage, bucket=bucket)
     settings = Settings(
@@ -90,4 +89,4 @@ def released_api(
     for key, payload in model_objects().items():
         stack.target.client("s3").put_object(Bucket=bucket, Key=key, Body=payload)
     Releaser(stack.target, STAGE, bucket).release(MODEL, force=True)
-    yield api.url(stack.target, made.api_id, api.LIVE_STAGE)
+    return api.url(stack.target, made.api_id, api.LIVE_STAGE)

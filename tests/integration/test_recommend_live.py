@@ -15,7 +15,8 @@ import pytest
 from infra import paths
 from marquee.aws.model_reader import model_key
 from marquee.factors.layout import shard_key
-from tests.integration.api_support import MODEL, STAGE, ask, released_api
+from marquee.settings import RecommendSettings
+from tests.integration.api_support import MODEL, STAGE, ask, release_api
 from tests.integration.conftest import RunningStack
 from tests.integration.emulator_support import eventually
 from tests.integration.fault_proxy import INTERNAL, LOST, SLOW_DOWN, FaultProxy, Slow, proxied
@@ -26,9 +27,13 @@ JSON = {"Accept": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def url(running_stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with released_api(running_stack, tmp_path_factory.mktemp("asked"), bucket=BUCKET) as live:
-        yield live
+def functions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("asked")
+
+
+@pytest.fixture(scope="module")
+def url(running_stack: RunningStack, functions: Path) -> str:
+    return release_api(running_stack, functions, bucket=BUCKET)
 
 
 @pytest.mark.parametrize("accept", [None, "*/*", "text/plain"])
@@ -164,3 +169,19 @@ def test_a_shard_whose_bytes_are_not_the_manifests_is_not_served(
         assert source(url, 9)[0] == "fallback"
     s3.put_object(Bucket=BUCKET, Key=SHARD[9], Body=whole)
     assert source(url, 9)[0] == "model"
+
+
+def test_with_an_origin_set_its_pages_may_ask_and_read_who_answered(
+    url: str, running_stack: RunningStack, functions: Path
+) -> None:
+    origin = "https://movies.example"
+    changed = RecommendSettings(cors_origin=origin)
+    assert release_api(running_stack, functions, bucket=BUCKET, recommend=changed) == url
+    preflight = ask(f"{url}/recommend", "OPTIONS", headers={"Origin": origin})
+    assert preflight.status == 200
+    assert preflight.headers["Access-Control-Allow-Origin"] == origin
+    assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+    for path, status in (("/recommend/7?k=1", 200), ("/recommend/x", 400)):
+        answer = ask(url + path, headers={"Origin": origin})
+        assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (status, origin)
+        assert "X-Marquee-Model" in answer.headers["Access-Control-Expose-Headers"]

@@ -190,15 +190,16 @@ class Asked:
 
     def given(self) -> dict[str, Any]:
         """What differs from the defaults, as JSON can hold it."""
-        found = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "route"}
-        defaults = {one.name: one.default for one in fields(self)}
         return {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in found.items()
-            if value != defaults[name]
+            for name, default in _DEFAULTS.items()
+            if (value := getattr(self, name)) != default
         }
 
     @property
     def filters(self) -> Filters:
         """What the catalogue can tell by itself."""
         return Filters(frozenset(self.genre), self.year_from, self.year_to)
+
+
+_DEFAULTS = {one.name: one.default for one in fields(Asked) if one.name != "route"}

@@ -102,7 +102,7 @@ class RecommendApi:
             response = HttpResponse(200, {"Content-Type": f"{TEXT}; charset=utf-8", **headers}, ",".join(ids))
         if is_head(event):  # nobody is shown the list
             return response
-        if listed.explanation is None:  # what made the list, not what was wished for
+        if asked.explain and listed.explanation is None:  # what made the list, not what was wished for
             asked = replace(asked, explain=False)
         impressions.write_impression(
             self._namespace,
