@@ -15,6 +15,7 @@ from infra.cli import (
     deploy,
     export,
     forget,
+    load,
     model,
     pipeline,
     quarantine,
@@ -55,7 +56,7 @@ app = typer.Typer(
 )
 _MODULES = (
     *(demo, stack, status, deploy, stream, catalogue, pipeline, tune, batch, dataset, model),
-    *(quarantine, upkeep, forget, export, release, registry),
+    *(quarantine, upkeep, forget, export, release, registry, load),
 )
 for module in _MODULES:
     module.register(app)
