@@ -12,16 +12,18 @@ from boto3.s3.transfer import TransferConfig
 from infra.aws import Target
 from infra.deploy import api, apps, chalice_run
 from infra.deploy.layers import RUNTIME
-from infra.deploy.observe import FINGERPRINT_TAG
+from infra.deploy.observe import FILTER, FINGERPRINT_TAG, STATEMENT
 from infra.deploy.plan import (
     Action,
     BlockPublicAccess,
     CreateBucket,
     CreateLogGroup,
     DeployApp,
+    GrantLogs,
     Plan,
     PublishLayer,
     SetRetention,
+    Subscribe,
 )
 from infra.deploy.resources import FUNCTION_LAYERS, LAYER_PREFIX, function_names
 
@@ -40,7 +42,9 @@ class Executor:
 
     def execute(self, plan: Plan) -> dict[str, str]:
         """Carry out ``plan``; returns the ARN of every layer."""
-        first = [action for action in plan.actions if not isinstance(action, PublishLayer | DeployApp)]
+        last = [action for action in plan.actions if isinstance(action, GrantLogs | Subscribe)]
+        later = (PublishLayer, DeployApp, GrantLogs, Subscribe)
+        first = [action for action in plan.actions if not isinstance(action, later)]
         publish = [action for action in plan.actions if isinstance(action, PublishLayer)]
         deploy = [action for action in plan.actions if isinstance(action, DeployApp)]
         for action in first:
@@ -51,7 +55,34 @@ class Executor:
             with ThreadPoolExecutor(_PARALLEL_UPLOADS) as pool:
                 arns |= pool.map(lambda action: self._publish(action, functions, s3), publish)
         self._deploy_apps(deploy, arns)
+        for one in last:
+            self._subscription(one)
         return arns
+
+    def _subscription(self, action: GrantLogs | Subscribe) -> None:
+        self.progress(str(action))
+        functions, wanted = self.target.client("lambda"), action.subscription
+        arn = functions.get_function_configuration(FunctionName=wanted.function)["FunctionArn"]
+        partition, region, account = arn.split(":")[1], arn.split(":")[3], arn.split(":")[4]
+        match action:
+            case GrantLogs():
+                with suppress(functions.exceptions.ResourceNotFoundException):  # of another log group
+                    functions.remove_permission(FunctionName=wanted.function, StatementId=STATEMENT)
+                functions.add_permission(
+                    FunctionName=wanted.function,
+                    StatementId=STATEMENT,
+                    Action="lambda:InvokeFunction",
+                    Principal="logs.amazonaws.com",
+                    SourceArn=f"arn:{partition}:logs:{region}:{account}:log-group:{wanted.log_group}:*",
+                    SourceAccount=account,
+                )
+            case Subscribe():
+                self.target.client("logs").put_subscription_filter(
+                    logGroupName=wanted.log_group,
+                    filterName=FILTER,
+                    filterPattern=wanted.pattern,
+                    destinationArn=arn,
+                )
 
     def _standing(self, action: Action) -> None:
         self.progress(str(action))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infra.deploy.layers import BuiltLayer
+from marquee.aws.impression_source import FILTER_PATTERN
 
 APPS = ("ingest", "train", "registry", "recommend")
 FUNCTION_LAYERS: Mapping[str, tuple[str, ...]] = {
@@ -13,7 +14,7 @@ FUNCTION_LAYERS: Mapping[str, tuple[str, ...]] = {
     "recommend": ("core", "numpy"),
 }
 _HANDLERS: Mapping[str, tuple[str, ...]] = {
-    "ingest": ("-drain", "-snapshot", "-catalogue", "-upkeep"),
+    "ingest": ("-drain", "-snapshot", "-catalogue", "-upkeep", "-impressions"),
     "train": ("-train", "-batch", "-retrain"),
     "registry": ("-sync", "-landed"),
     "recommend": ("",),
@@ -32,6 +33,15 @@ class LogGroup:
 
 
 @dataclass(frozen=True)
+class Subscription:
+    """Lines of a log group that ``pattern`` matches go to ``function``."""
+
+    log_group: str
+    function: str
+    pattern: str
+
+
+@dataclass(frozen=True)
 class Standing:
     """The resources that a stage wants to exist, whatever exists now."""
 
@@ -39,6 +49,7 @@ class Standing:
     bucket: str
     log_groups: tuple[LogGroup, ...]
     layers: tuple[BuiltLayer, ...]
+    subscriptions: tuple[Subscription, ...] = ()
 
 
 def function_names(app: str, stage: str) -> tuple[str, ...]:
@@ -51,4 +62,7 @@ def standing(stage: str, region: str, bucket: str, layers: Mapping[str, BuiltLay
     days = _RETENTION_DAYS.get(stage, _DEFAULT_RETENTION_DAYS)
     names = [name for app in APPS for name in function_names(app, stage)]
     groups = tuple(LogGroup(f"/aws/lambda/{name}", days) for name in names)
-    return Standing(region, bucket, groups, tuple(layers.values()))
+    (recommend,) = function_names("recommend", stage)
+    impressions = f"marquee-ingest-{stage}-impressions"
+    shown = Subscription(f"/aws/lambda/{recommend}", impressions, FILTER_PATTERN)
+    return Standing(region, bucket, groups, tuple(layers.values()), (shown,))

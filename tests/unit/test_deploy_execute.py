@@ -1,5 +1,6 @@
 """Standing resources and layers, made on moto from a plan; a second plan is empty."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,15 +12,27 @@ from infra.deploy import archive, layers, resources
 from infra.deploy.execute import Executor
 from infra.deploy.layers import BuiltLayer
 from infra.deploy.observe import observe
-from infra.deploy.plan import Plan, PublishLayer, plan
+from infra.deploy.plan import GrantLogs, Plan, PublishLayer, Subscribe, plan
 from infra.deploy.resources import Standing
+from tests.unit.test_release_execute import code
 
+IMPRESSIONS = "marquee-ingest-local-impressions"
 TARGET = Target("eu-west-1", "", local=False)
 
 
 @pytest.fixture
 def cloud() -> Iterator[None]:
+    """A cloud with the one function that standing resources need."""
     with mock_aws(config={"lambda": {"use_docker": False}}):
+        trust = json.dumps({"Version": "2012-10-17", "Statement": []})
+        role = TARGET.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+        TARGET.client("lambda").create_function(
+            FunctionName=IMPRESSIONS,
+            Runtime="python3.13",
+            Role=role,
+            Handler="app.app",
+            Code={"ZipFile": code("a")},
+        )
         yield
 
 
@@ -46,6 +59,24 @@ def test_after_an_execution_nothing_is_left_to_do(cloud: None, tmp_path: Path) -
     assert again.layer_arns == arns
     block = TARGET.client("s3").get_public_access_block(Bucket="films")["PublicAccessBlockConfiguration"]
     assert set(block.values()) == {True}
+    (subscription,) = wanted.subscriptions
+    found = TARGET.client("logs").describe_subscription_filters(logGroupName=subscription.log_group)
+    assert found["subscriptionFilters"][0]["filterPattern"] == subscription.pattern
+    policy = json.loads(TARGET.client("lambda").get_policy(FunctionName=IMPRESSIONS)["Policy"])
+    (statement,) = policy["Statement"]
+    assert statement["Principal"] == {"Service": "logs.amazonaws.com"}
+    assert f":log-group:{subscription.log_group}:*" in json.dumps(statement)
+
+
+def test_what_the_functions_are_needed_for_is_left_to_a_deployment(cloud: None, tmp_path: Path) -> None:
+    wanted = resources.standing("local", "eu-west-1", "films", {})
+    last = [action for action in planned(wanted).actions if isinstance(action, GrantLogs | Subscribe)]
+    assert len(last) == 2
+    first = [action for action in planned(wanted).actions if action not in last]
+    execute(Plan(tuple(first), {}), tmp_path)
+    for _ in range(2):
+        execute(Plan(tuple(last), {}), tmp_path)
+    assert planned(wanted).actions == ()
 
 
 def test_only_a_changed_layer_is_published_as_a_new_version(cloud: None, tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ from infra.deploy.plan import (
     CreateBucket,
     CreateLogGroup,
     DeployApp,
+    GrantLogs,
     Observed,
     Plan,
     PublishLayer,
     SetRetention,
+    Subscribe,
     plan,
 )
 from marquee.errors import DeployError
@@ -48,6 +50,8 @@ EVERYTHING = Observed(
     retention={group.name: group.retention_days for group in WANTED.log_groups},
     layers={name: (f"arn:{name}", layer.code_sha256) for name, layer in LAYERS.items()},
     fingerprints=FINGERPRINTS,
+    granted=frozenset(WANTED.subscriptions),
+    subscribed=frozenset(WANTED.subscriptions),
 )
 VALUES = apps.setting_values(
     StorageSettings(bucket="films"),
@@ -74,7 +78,7 @@ def test_where_nothing_exists_everything_is_planned_in_an_order_that_works() -> 
     groups = len(WANTED.log_groups)
     assert kinds[:2] == [CreateBucket, BlockPublicAccess]
     assert kinds[2 : 2 + 2 * groups] == [CreateLogGroup, SetRetention] * groups
-    assert kinds[2 + 2 * groups :] == [PublishLayer] * 7 + [DeployApp] * 4
+    assert kinds[2 + 2 * groups :] == [PublishLayer] * 7 + [DeployApp] * 4 + [GrantLogs, Subscribe]
     assert str(actions[0]) == "create bucket films in eu-west-1"
 
 
@@ -105,6 +109,18 @@ def test_a_log_group_that_keeps_lines_for_ever_gets_its_retention() -> None:
 def test_only_an_app_that_differs_from_its_last_deployment_is_deployed() -> None:
     edited = replace(EVERYTHING, fingerprints={**FINGERPRINTS, "train": None})
     assert planned(edited).actions == (DeployApp("train", "local", "train-1"),)
+
+
+def test_the_recommenders_log_is_delivered_once_the_functions_stand() -> None:
+    (wanted,) = WANTED.subscriptions
+    assert wanted.log_group == "/aws/lambda/marquee-recommend-local"
+    assert wanted.function in resources.function_names("ingest", "local")
+    lost = planned(replace(EVERYTHING, subscribed=frozenset()))
+    assert lost.actions == (Subscribe(wanted),)
+    assert lost.lines() == [
+        "deliver log group /aws/lambda/marquee-recommend-local to marquee-ingest-local-impressions"
+    ]
+    assert planned(replace(EVERYTHING, granted=frozenset())).actions == (GrantLogs(wanted),)
 
 
 @pytest.fixture
