@@ -43,6 +43,11 @@ def upkeep(client: Any, stage: str, dry_run: bool) -> dict[str, Any]:
     return aws.invoke(client, f"marquee-ingest-{stage}-upkeep", {"dry_run": dry_run})
 
 
+def gather(client: Any, stage: str) -> dict[str, Any]:
+    """Have the impressions that wait taken into the lake; the report."""
+    return aws.invoke(client, f"marquee-ingest-{stage}-impressions", {})
+
+
 def train(client: Any, stage: str, request: dict[str, Any]) -> dict[str, Any]:
     """Train one model in Lambda; its manifest."""
     return aws.invoke(client, f"marquee-train-{stage}-train", request)

@@ -24,6 +24,7 @@ from infra.cli import (
     stack,
     status,
     stream,
+    trace,
     tune,
     upkeep,
 )
@@ -56,7 +57,7 @@ app = typer.Typer(
 )
 _MODULES = (
     *(demo, stack, status, deploy, stream, catalogue, pipeline, tune, batch, dataset, model),
-    *(quarantine, upkeep, forget, export, release, registry, load),
+    *(quarantine, upkeep, forget, export, release, registry, load, trace),
 )
 for module in _MODULES:
     module.register(app)
