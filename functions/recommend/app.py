@@ -47,13 +47,13 @@ def shape_errors(event: Any, get_response: Callable[[Any], Response]) -> Respons
     return response
 
 
-@app.route("/recommend/{user_id}", methods=["GET"], cors=cors)
+@app.route("/recommend/{user_id}", methods=["GET"], cors=cors, api_key_required=True)
 def recommend(user_id: str) -> Response:  # noqa: ARG001  read from the event, as it arrived
     """``GET /recommend/{user_id}?k=20``."""
     return answer(api.recommend)
 
 
-@app.route("/health", methods=["GET"], cors=cors)
+@app.route("/health", methods=["GET"], cors=cors, api_key_required=True)
 def health() -> Response:
     """``GET /health``."""
     return answer(api.health)

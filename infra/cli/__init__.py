@@ -15,6 +15,7 @@ from infra.cli import (
     deploy,
     export,
     forget,
+    key,
     load,
     model,
     pipeline,
@@ -57,7 +58,7 @@ app = typer.Typer(
 )
 _MODULES = (
     *(demo, stack, status, deploy, stream, catalogue, pipeline, tune, batch, dataset, model),
-    *(quarantine, upkeep, forget, export, release, registry, load, trace),
+    *(quarantine, upkeep, forget, export, release, registry, load, trace, key),
 )
 for module in _MODULES:
     module.register(app)

@@ -16,10 +16,11 @@ from rich.table import Table
 from infra import load as loads
 from infra.aws import LOCAL_STAGE
 from infra.cli.options import AsJson, target
+from infra.deploy.keys import HEADER
 from infra.load import LoadReport, Offer, Outcome
 from infra.release.state import release_status
 from marquee.errors import InputError, ReleaseError
-from marquee.settings import RecommendSettings
+from marquee.settings import ApiSettings, RecommendSettings
 
 MAX_RPS, MAX_SECONDS, MAX_REQUESTS = 5_000.0, 3_600.0, 1_000_000
 _RECENT = 500
@@ -51,7 +52,8 @@ def load(
 
     A request is due at its time whether or not earlier ones were answered, and its latency counts from then.
     Rate × seconds is 1,000,000 requests at most. Without --url only a stack on loopback is asked. Ctrl-C
-    stops, prints what came back until then, and exits with 130.
+    stops, prints what came back until then, and exits with 130. Where the API asks for a key, MARQUEE_API_KEY
+    holds it.
     """
     wanted = offered(rps, seconds, concurrency)
     where = checked(url) if url is not None else local_url()
@@ -63,13 +65,20 @@ def load(
         def tell(outcomes: Sequence[Outcome], gone: float) -> None:
             line.update(progress_line(outcomes, gone, wanted.requests))
 
-        report, whole = loads.offer(where, draw.tolist(), wanted, deadline_ms=deadline_ms, progress=tell)
+        report, whole = loads.offer(
+            where, draw.tolist(), wanted, deadline_ms=deadline_ms, headers=_headers(), progress=tell
+        )
     if as_json:
         typer.echo(json.dumps(described(report, where, wanted, deadline_ms, whole=whole), indent=1))
     else:
         Console().print(_table(report, wanted, deadline_ms, whole=whole))
     if not whole:
         raise typer.Exit(_INTERRUPTED)
+
+
+def _headers() -> dict[str, str]:
+    key = ApiSettings.from_env().key
+    return {HEADER: key} if key else {}
 
 
 def offered(rps: float, seconds: float, concurrency: int) -> Offer:

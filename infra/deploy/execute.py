@@ -10,7 +10,7 @@ from typing import Any
 from boto3.s3.transfer import TransferConfig
 
 from infra.aws import Target
-from infra.deploy import api, apps, chalice_run
+from infra.deploy import api, apps, chalice_run, keys
 from infra.deploy.layers import RUNTIME
 from infra.deploy.observe import FILTER, FINGERPRINT_TAG, STATEMENT
 from infra.deploy.plan import (
@@ -20,6 +20,7 @@ from infra.deploy.plan import (
     CreateLogGroup,
     DeployApp,
     GrantLogs,
+    KeyApi,
     Plan,
     PublishLayer,
     SetRetention,
@@ -42,8 +43,8 @@ class Executor:
 
     def execute(self, plan: Plan) -> dict[str, str]:
         """Carry out ``plan``; returns the ARN of every layer."""
-        last = [action for action in plan.actions if isinstance(action, GrantLogs | Subscribe)]
-        later = (PublishLayer, DeployApp, GrantLogs, Subscribe)
+        last = [action for action in plan.actions if isinstance(action, GrantLogs | Subscribe | KeyApi)]
+        later = (PublishLayer, DeployApp, GrantLogs, Subscribe, KeyApi)
         first = [action for action in plan.actions if not isinstance(action, later)]
         publish = [action for action in plan.actions if isinstance(action, PublishLayer)]
         deploy = [action for action in plan.actions if isinstance(action, DeployApp)]
@@ -56,11 +57,20 @@ class Executor:
                 arns |= pool.map(lambda action: self._publish(action, functions, s3), publish)
         self._deploy_apps(deploy, arns)
         for one in last:
-            self._subscription(one)
+            self._after(one)
         return arns
 
-    def _subscription(self, action: GrantLogs | Subscribe) -> None:
+    def _after(self, action: GrantLogs | Subscribe | KeyApi) -> None:
         self.progress(str(action))
+        if not isinstance(action, KeyApi):
+            self._subscription(action)
+            return
+        gateway = self.target.client("apigateway")
+        api_id = api.find_api(self.target.client("lambda"), gateway, action.function)
+        if api_id is not None:  # else there is no API to ask for a key
+            keys.ensure(gateway, api_id, action.plan, api.stages(gateway, api_id))
+
+    def _subscription(self, action: GrantLogs | Subscribe) -> None:
         functions, wanted = self.target.client("lambda"), action.subscription
         arn = functions.get_function_configuration(FunctionName=wanted.function)["FunctionArn"]
         partition, region, account = arn.split(":")[1], arn.split(":")[3], arn.split(":")[4]

@@ -7,6 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from infra.deploy import api, keys
 from infra.deploy.plan import Observed
 from infra.deploy.resources import APPS, LAYER_PREFIX, Standing, Subscription, function_names
 
@@ -30,6 +31,7 @@ def observe(client: Callable[[str], Any], wanted: Standing, stage: str) -> Obser
         fingerprints={app: _fingerprint(functions, app, stage) for app in APPS},
         granted=frozenset(one for one in wanted.subscriptions if _granted(functions, one)),
         subscribed=frozenset(one for one in wanted.subscriptions if _subscribed(client("logs"), one)),
+        keyed=_keyed(functions, client("apigateway"), wanted, stage),
     )
 
 
@@ -92,3 +94,11 @@ def _subscribed(logs: Any, wanted: Subscription) -> bool:
         and one["destinationArn"].endswith(f":function:{wanted.function}")
         for one in (found or {"subscriptionFilters": []})["subscriptionFilters"]
     )
+
+
+def _keyed(functions: Any, gateway: Any, wanted: Standing, stage: str) -> bool:
+    (recommend,) = function_names("recommend", stage)
+    api_id = api.find_api(functions, gateway, recommend)
+    if api_id is None:
+        return False
+    return keys.is_complete(gateway, api_id, wanted.usage_plan, api.stages(gateway, api_id))

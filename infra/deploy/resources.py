@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from infra.deploy.keys import UsagePlan, plan_name
 from infra.deploy.layers import BuiltLayer
 from marquee.aws.impression_source import FILTER_PATTERN
+from marquee.settings import ApiSettings
 
 APPS = ("ingest", "train", "registry", "recommend")
 FUNCTION_LAYERS: Mapping[str, tuple[str, ...]] = {
@@ -49,7 +51,8 @@ class Standing:
     bucket: str
     log_groups: tuple[LogGroup, ...]
     layers: tuple[BuiltLayer, ...]
-    subscriptions: tuple[Subscription, ...] = ()
+    subscriptions: tuple[Subscription, ...]
+    usage_plan: UsagePlan
 
 
 def function_names(app: str, stage: str) -> tuple[str, ...]:
@@ -57,7 +60,13 @@ def function_names(app: str, stage: str) -> tuple[str, ...]:
     return tuple(f"marquee-{app}-{stage}{handler}" for handler in _HANDLERS[app])
 
 
-def standing(stage: str, region: str, bucket: str, layers: Mapping[str, BuiltLayer]) -> Standing:
+def standing(
+    stage: str,
+    region: str,
+    bucket: str,
+    layers: Mapping[str, BuiltLayer],
+    api: ApiSettings = ApiSettings(),  # noqa: B008 - frozen
+) -> Standing:
     """The standing resources of ``stage``."""
     days = _RETENTION_DAYS.get(stage, _DEFAULT_RETENTION_DAYS)
     names = [name for app in APPS for name in function_names(app, stage)]
@@ -65,4 +74,5 @@ def standing(stage: str, region: str, bucket: str, layers: Mapping[str, BuiltLay
     (recommend,) = function_names("recommend", stage)
     impressions = f"marquee-ingest-{stage}-impressions"
     shown = Subscription(f"/aws/lambda/{recommend}", impressions, FILTER_PATTERN)
-    return Standing(region, bucket, groups, tuple(layers.values()), (shown,))
+    plan = UsagePlan(plan_name(stage), api.rate, api.burst)
+    return Standing(region, bucket, groups, tuple(layers.values()), (shown,), plan)

@@ -113,7 +113,9 @@ def test_once_the_stack_is_up_plain_chalice_deploys_a_function(marquee: Command)
     )
     assert done.returncode == 0, done.stdout + done.stderr
     preview = json.loads(marquee.run("status", "--json"))["preview_url"]
-    response = urllib3.request("GET", f"{preview}/health", timeout=30)
+    assert urllib3.request("GET", f"{preview}/health", timeout=30).status == 403
+    key = {"x-api-key": marquee.run("key", "show").strip()}
+    response = urllib3.request("GET", f"{preview}/health", headers=key, timeout=30)
     assert (response.status, response.json()["error"]["code"]) == (503, "no_model")
 
 

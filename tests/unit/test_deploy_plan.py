@@ -9,6 +9,7 @@ import pytest
 from infra import paths
 from infra.aws import Target
 from infra.deploy import api, apps, chalice_run, resources
+from infra.deploy.keys import UsagePlan
 from infra.deploy.layers import NAMES, BuiltLayer
 from infra.deploy.plan import (
     BlockPublicAccess,
@@ -16,6 +17,7 @@ from infra.deploy.plan import (
     CreateLogGroup,
     DeployApp,
     GrantLogs,
+    KeyApi,
     Observed,
     Plan,
     PublishLayer,
@@ -25,6 +27,7 @@ from infra.deploy.plan import (
 )
 from marquee.errors import DeployError
 from marquee.settings import (
+    ApiSettings,
     CatalogueSettings,
     DatasetSettings,
     IngestSettings,
@@ -52,6 +55,7 @@ EVERYTHING = Observed(
     fingerprints=FINGERPRINTS,
     granted=frozenset(WANTED.subscriptions),
     subscribed=frozenset(WANTED.subscriptions),
+    keyed=True,
 )
 VALUES = apps.setting_values(
     StorageSettings(bucket="films"),
@@ -78,7 +82,7 @@ def test_where_nothing_exists_everything_is_planned_in_an_order_that_works() -> 
     groups = len(WANTED.log_groups)
     assert kinds[:2] == [CreateBucket, BlockPublicAccess]
     assert kinds[2 : 2 + 2 * groups] == [CreateLogGroup, SetRetention] * groups
-    assert kinds[2 + 2 * groups :] == [PublishLayer] * 7 + [DeployApp] * 4 + [GrantLogs, Subscribe]
+    assert kinds[2 + 2 * groups :] == [PublishLayer] * 7 + [DeployApp] * 4 + [GrantLogs, Subscribe, KeyApi]
     assert str(actions[0]) == "create bucket films in eu-west-1"
 
 
@@ -121,6 +125,14 @@ def test_the_recommenders_log_is_delivered_once_the_functions_stand() -> None:
         "deliver log group /aws/lambda/marquee-recommend-local to marquee-ingest-local-impressions"
     ]
     assert planned(replace(EVERYTHING, granted=frozenset())).actions == (GrantLogs(wanted),)
+
+
+def test_a_key_that_is_missing_or_has_other_limits_is_made_last() -> None:
+    (action,) = planned(replace(EVERYTHING, keyed=False)).actions
+    assert action == KeyApi("marquee-recommend-local", UsagePlan("marquee-local", 100, 200))
+    assert str(action) == "API key marquee-local: 100 requests a second, bursts of 200"
+    chosen = resources.standing("prod", "eu-west-1", "films", {}, ApiSettings(rate=7, burst=9))
+    assert chosen.usage_plan == UsagePlan("marquee-prod", 7, 9)
 
 
 @pytest.fixture
