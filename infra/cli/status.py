@@ -4,15 +4,19 @@ import json
 from typing import Annotated, Any
 
 import typer
+from botocore.exceptions import BotoCoreError
 from rich.console import Console
 from rich.table import Table
 
 from infra import aws, stack
 from infra.cli.options import AsJson, Stage, target
 from infra.kafka import admin
+from infra.lake_access import open_lake
 from infra.mlflow import server as mlflow
 from infra.release.state import ReleaseStatus, release_status
-from marquee.settings import KafkaSettings, StackSettings
+from marquee.aws.impression_table import counts
+from marquee.errors import StorageError
+from marquee.settings import KafkaSettings, StackSettings, StorageSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -35,11 +39,21 @@ def status(
     kafka = KafkaSettings.from_env()
     servers = kafka.bootstrap_servers or (running.bootstrap_servers if running else "")
     behind = admin.lag(servers, kafka.topic, kafka.group) if lag and servers else {}
-    found = _describe(running, servers, release_status(target(stage), stage), behind)
+    where = target(stage)
+    found = _describe(running, servers, release_status(where, stage), behind)
+    found["impressions"] = _impressions(where)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     else:
         _print(found)
+
+
+def _impressions(where: aws.Target) -> dict[str, int] | None:
+    """Requests in the lake by day; None when the lake cannot be asked."""
+    try:
+        return counts(open_lake(where, StorageSettings.from_env()))
+    except (StorageError, BotoCoreError):
+        return None
 
 
 def _describe(
@@ -90,4 +104,7 @@ def _print(found: dict[str, Any]) -> None:
         table.add_row("previous", f"version {previous['version']}  {previous['model_id']}")
     partitions = ", ".join(f"{number}: {count:,}" for number, count in found["lag"]["partitions"].items())
     table.add_row("Lag", f"{found['lag']['total']:,} events ({partitions or 'no partitions yet'})")
+    if days := found["impressions"]:
+        newest = max(days)
+        table.add_row("Impressions", f"{sum(days.values()):,} in the lake, {days[newest]:,} of {newest}")
     Console().print(table)
