@@ -158,6 +158,22 @@ def test_a_delivery_that_comes_twice_stands_once(service: Service) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_what_never_arrived_is_read_from_the_log(service: Service) -> None:
+    _, request_id, _ = service.ask("/recommend/9?k=2")
+    service.wait(request_id)
+    table = service.lake.load(IMPRESSIONS_KEY)
+    assert table is not None
+    before = table.count()
+    table.delete(f"request_id = '{request_id}'")
+    told = service.marquee("gather", "--hours", "24", "--stage", STAGE)
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["stored"] >= 1
+    assert find(service.lake, request_id) is not None
+    after = service.lake.load(IMPRESSIONS_KEY)
+    assert after is not None
+    assert after.count() >= before
+
+
 def test_the_chain_of_an_answer_is_printed_and_its_list_comes_out_the_same(service: Service) -> None:
     _, request_id, body = service.ask("/recommend/7?k=5")
     client = service.stack.target.client("lambda")
