@@ -24,11 +24,17 @@ def plan_name(stage: str) -> str:
 
 def is_complete(gateway: Any, api_id: str, wanted: UsagePlan, api_stages: tuple[str, ...]) -> bool:
     """Whether plan and key stand as wanted, for those stages of the API. ``gateway`` is a boto3 client."""
-    plan, key = _plan(gateway, wanted.name), _key(gateway, wanted.name)
+    plan = _plan(gateway, wanted.name)
+    limits = plan is not None and _limits(plan) == (wanted.rate, wanted.burst)
+    return limits and admits(gateway, api_id, wanted.name, api_stages)
+
+
+def admits(gateway: Any, api_id: str, name: str, api_stages: tuple[str, ...]) -> bool:
+    """Whether there is a key of that name and it is good for those stages of the API, however fast."""
+    plan, key = _plan(gateway, name), _key(gateway, name)
     return (
         plan is not None
         and key is not None
-        and _limits(plan) == (wanted.rate, wanted.burst)
         and set(api_stages) <= _stages(plan, api_id)
         and _attached(gateway, plan["id"], key["id"])
     )

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 from moto import mock_aws
+from typer.testing import CliRunner
 
+from infra import cli
 from infra.aws import Target
+from infra.cli import key
 from infra.deploy import archive, keys, layers, resources
 from infra.deploy.api import find_api
 from infra.deploy.execute import Executor
@@ -188,3 +191,18 @@ def test_the_key_is_good_for_the_live_stage_once_there_is_one(cloud: None, tmp_p
     assert not keys.is_complete(rest, api_id(), UsagePlan("marquee-local", 100, 9), ("preview",))
     assert not keys.is_complete(rest, "other", wanted, ("preview",))
     assert {one["stage"] for one in rest.get_usage_plans()["items"][0]["apiStages"]} == {"preview", "live"}
+
+
+def test_the_key_can_be_shown_where_chalice_alone_has_deployed(
+    cloud: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest = TARGET.client("apigateway")
+    monkeypatch.setattr(key, "target", lambda _: TARGET)
+    elsewhere = CliRunner().invoke(cli.app, ["key", "show", "--stage", "prod"])
+    assert elsewhere.exit_code == 1
+    assert "marquee-recommend-prod is not deployed" in elsewhere.stderr
+    assert rest.get_api_keys()["items"] == []
+    first, second = (CliRunner().invoke(cli.app, ["key", "show"]) for _ in range(2))
+    assert first.exit_code == 0, first.output
+    assert first.stdout.strip() == second.stdout.strip() == keys.value(rest, "local")
+    assert keys.admits(rest, api_id(), "marquee-local", ("preview",))
