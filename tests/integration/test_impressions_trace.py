@@ -120,6 +120,7 @@ def service(running_stack: RunningStack, tmp_path_factory: pytest.TempPathFactor
     again = deployment.deploy(STAGE, running_stack.target, settings)
     assert again.changes == (), "subscription and permission stand"
     s3 = running_stack.target.client("s3")
+    s3.create_bucket(Bucket=running_stack.storage.bucket)  # which MLflow was started with
     s3.put_object(Bucket=BUCKET, Key="datasets/ds-3-abcdef01.json", Body=json.dumps(DATASET))
     for key, payload in model_objects().items():
         s3.put_object(Bucket=BUCKET, Key=key, Body=payload)
