@@ -1,5 +1,6 @@
 """The steps an operator triggers by hand, from drain to train. Each is an invoke of a function."""
 
+from datetime import datetime
 from typing import Any
 
 from infra import aws
@@ -41,6 +42,12 @@ def fetch_all(client: Any, stage: str) -> dict[str, Any]:
 def upkeep(client: Any, stage: str, dry_run: bool) -> dict[str, Any]:
     """One upkeep of the lake, or what it would do; its report."""
     return aws.invoke(client, f"marquee-ingest-{stage}-upkeep", {"dry_run": dry_run})
+
+
+def gather(client: Any, stage: str, since: datetime | None = None) -> dict[str, Any]:
+    """Have the impressions that wait taken into the lake, and those in the log ``since`` then; the report."""
+    event = {} if since is None else {"from": since.isoformat()}
+    return aws.invoke(client, f"marquee-ingest-{stage}-impressions", event)
 
 
 def train(client: Any, stage: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from marquee.aws.s3_client import make_s3_client
 from marquee.settings import MetricsSettings, RecommendSettings, StorageSettings
 
 storage = StorageSettings.from_env()
-settings = RecommendSettings.from_env()
+settings, metrics = RecommendSettings.from_env(), MetricsSettings.from_env()
 cors = CORSConfig(allow_origin=settings.cors_origin) if settings.cors_origin else False
 api = RecommendApi(
     ModelReader(
@@ -23,7 +23,8 @@ api = RecommendApi(
         latest_seconds=settings.latest_seconds,
     ),
     deadline_ms=settings.deadline_ms,
-    namespace=MetricsSettings.from_env().namespace,
+    namespace=metrics.namespace,
+    code_version=metrics.code_version,
 )
 if settings.function_name:  # `chalice deploy` imports this file too, where there is nothing to answer
     api.open()
@@ -46,13 +47,13 @@ def shape_errors(event: Any, get_response: Callable[[Any], Response]) -> Respons
     return response
 
 
-@app.route("/recommend/{user_id}", methods=["GET"], cors=cors)
+@app.route("/recommend/{user_id}", methods=["GET"], cors=cors, api_key_required=True)
 def recommend(user_id: str) -> Response:  # noqa: ARG001  read from the event, as it arrived
     """``GET /recommend/{user_id}?k=20``."""
     return answer(api.recommend)
 
 
-@app.route("/health", methods=["GET"], cors=cors)
+@app.route("/health", methods=["GET"], cors=cors, api_key_required=True)
 def health() -> Response:
     """``GET /health``."""
     return answer(api.health)

@@ -1,6 +1,7 @@
-"""`marquee drain`, `snapshot`, `train`: the pipeline's steps by hand."""
+"""`marquee drain`, `gather`, `snapshot`, `train`: the pipeline's steps by hand."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from infra.cli.options import Stage, target
 def register(app: typer.Typer) -> None:
     """Add this module's commands to ``app``."""
     app.command()(drain)
+    app.command()(gather)
     app.command()(snapshot)
     app.command()(train)
 
@@ -20,6 +22,22 @@ def register(app: typer.Typer) -> None:
 def drain(stage: Stage = aws.LOCAL_STAGE) -> None:
     """Drain the movie log into the lake now, instead of waiting for the minute."""
     report = pipeline.drain(target(stage).client("lambda"), stage)
+    typer.echo(json.dumps(report, indent=1))
+
+
+def gather(
+    hours: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=720, help="Read the log of so many hours again for what never arrived."),
+    ] = None,
+    stage: Stage = aws.LOCAL_STAGE,
+) -> None:
+    """Take the impressions that wait into the lake now, instead of waiting for the minute.
+
+    Each request is taken in once, however often its line is read.
+    """
+    since = None if hours is None else datetime.now(UTC) - timedelta(hours=hours)
+    report = pipeline.gather(target(stage).client("lambda"), stage, since)
     typer.echo(json.dumps(report, indent=1))
 
 

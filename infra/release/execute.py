@@ -9,6 +9,8 @@ from botocore.exceptions import ClientError
 
 from infra import registry
 from infra.aws import Target
+from infra.deploy import keys
+from infra.deploy.api import LIVE_STAGE
 from infra.release import gateway, models, state
 from infra.release.gate import pass_gate
 from infra.release.plan import (
@@ -33,8 +35,9 @@ _POLL_SECONDS_LOCAL, _POLL_SECONDS_AWS = 0.05, 1.0
 class Releaser:
     """Releases of one stage's recommend function. Every method returns the plan it carried out.
 
-    With ``dry_run`` the plan is made and returned, and nothing is changed. After a change the registry
-    function is told, which mirrors the alias on MLflow; nobody waits for it.
+    ``keyed`` says whether the live API asks for a key. With ``dry_run`` the plan is made and returned, and
+    nothing is changed. After a change the registry function is told, which mirrors the alias on MLflow;
+    nobody waits for it.
     """
 
     target: Target
@@ -42,6 +45,7 @@ class Releaser:
     bucket: str
     dry_run: bool = False
     progress: Callable[[str], None] = lambda _: None
+    keyed: bool = False
 
     def release(self, model_id: str, weight: float = 1.0, *, force: bool = False) -> Plan:
         """Serve ``model_id`` to the share ``weight`` of live requests, as ``plan_release`` says.
@@ -71,7 +75,7 @@ class Releaser:
     def _carry_out(self, make: Callable[[ReleaseState], Plan]) -> Plan:
         functions, rest = self.target.client("lambda"), self.target.client("apigateway")
         name = function_name(self.stage)
-        present = state.read_state(functions, rest, name)
+        present = state.read_state(functions, rest, name, keyed=self.keyed)
         plan = make(present)
         if not self.dry_run:
             try:
@@ -101,7 +105,9 @@ class Releaser:
                 case GrantApi():
                     grant(functions, rest, name)
                 case DeployLiveStage(definition):
-                    gateway.deploy_live(rest, state.find_api(functions, rest, name), definition)
+                    api_id = state.find_api(functions, rest, name)
+                    gateway.deploy_live(rest, api_id, definition, keyed=self.keyed)
+                    keys.admit(rest, api_id, keys.plan_name(self.stage), LIVE_STAGE)
 
     def _tell_registry(self, plan: Plan, functions: Any) -> None:
         if any(isinstance(step, PointAlias) and step.alias == LIVE for step in plan.steps):

@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import boto3
@@ -252,3 +253,14 @@ def test_of_two_apis_the_one_with_live_traffic_is_the_functions(releaser: Releas
         SourceArn=f"arn:aws:execute-api:us-east-1:123456789012:{second}/*",
     )
     assert api.find_api(client("lambda"), client("apigateway"), NAME) == api_id
+
+
+def test_the_setting_whether_live_asks_for_a_key_is_part_of_what_is_released(
+    releaser: Releaser, api_id: str
+) -> None:
+    rest = client("apigateway")
+    releaser.release("svd-a")
+    plain = gateway.live_definition(rest, api_id)
+    keyed = replace(releaser, keyed=True, dry_run=True).release("svd-a")
+    assert [type(step).__name__ for step in keyed.steps] == ["DeployLiveStage"]
+    assert gateway.definition(rest, api_id, keyed=True) != plain == gateway.definition(rest, api_id)

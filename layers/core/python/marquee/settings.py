@@ -325,6 +325,27 @@ class RecommendSettings(FromEnvironment):
 
 
 @dataclass(frozen=True)
+class ApiSettings(FromEnvironment):
+    """Who may call the API, and how fast."""
+
+    live_key: str = setting(
+        "API_KEY_LIVE",
+        "whether the live API asks for a key: auto is on for every stage but local; preview always does",
+        "auto",
+        choices=("auto", "on", "off"),
+    )
+    rate: int = setting(
+        "API_RATE", "requests a second that the key may send on average", 100, minimum=1, maximum=10_000
+    )
+    burst: int = setting("API_BURST", "requests that the key may send at once", 200, minimum=1, maximum=5_000)
+    key: str = setting("MARQUEE_API_KEY", "key that `marquee load` sends", "")
+
+    def keyed(self, stage: str) -> bool:
+        """Whether the live API of a deployment stage asks for a key."""
+        return self.live_key == "on" or (self.live_key == "auto" and stage != "local")
+
+
+@dataclass(frozen=True)
 class MetricsSettings(FromEnvironment):
     """What metrics and manifests are labelled with."""
 

@@ -10,12 +10,14 @@ that dashboards need no metric math.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from marquee.aws import emf
 from marquee.aws.provenance import Invocation, Provenance
 
 SERVICE = "recommend"
 _DIMENSION_SETS = (("Service",), ("Service", "Version"))
+_NONE: Mapping[str, object] = MappingProxyType({})
 
 
 def write_impression(
@@ -23,33 +25,43 @@ def write_impression(
     invocation: Invocation,
     provenance: Provenance,
     *,
-    user_id: int,
+    user_id: int | None,
     k: int,
     items: Sequence[str],
     latency_ms: float,
     fallback_reason: str | None = None,
+    route: str = "recommend",
+    parameters: Mapping[str, object] = _NONE,
+    code_version: str = "unknown",
 ) -> None:
-    """Log an answered list.
+    """Log an answered list, with all that it takes to compute it again.
 
     Parameters
     ----------
+    user_id : None when the request named no user.
     items : movie ids as answered, best first.
     latency_ms : from the event's arrival in the handler to the finished answer.
     fallback_reason : why the user's own row could not be had; None when it was, or there is none.
+    route : what was asked for.
+    parameters : what else of the request the list depends on, as JSON can hold it.
+    code_version : commit that the function was deployed from.
     """
     properties: dict[str, object] = {
         "type": "impression",
         "time": _now(),
         "request_id": provenance.request_id,
         "lambda_request_id": invocation.lambda_request_id,
+        "route": route,
         "user_id": user_id,
         "k": k,
+        "parameters": dict(parameters),
         "items": items,
         "source": provenance.source,
         "model_id": provenance.model_id,
         "dataset_id": provenance.dataset_id,
         "function_version": provenance.function_version,
         "alias": provenance.alias,
+        "code_version": code_version,
         "latency_ms": round(latency_ms, 3),
     }
     if fallback_reason is not None:
@@ -70,6 +82,7 @@ def write_failure(
     message: str,
     latency_ms: float,
     trace: str | None = None,
+    code_version: str = "unknown",
 ) -> None:
     """Log a request that got no list: ``status``, ``code`` and ``message`` are the answer's."""
     properties: dict[str, object] = {
@@ -82,6 +95,7 @@ def write_failure(
         "message": message,
         "function_version": invocation.function_version,
         "alias": invocation.alias,
+        "code_version": code_version,
         "latency_ms": round(latency_ms, 3),
     }
     if trace is not None:

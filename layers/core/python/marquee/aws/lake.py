@@ -26,7 +26,8 @@ EVENTS_KEY = "lake/events"
 QUARANTINE_KEY = "lake/quarantine"
 MOVIES_KEY = "lake/movies"
 FORGOTTEN_KEY = "lake/forgotten"
-TABLES = (EVENTS_KEY, QUARANTINE_KEY, MOVIES_KEY, FORGOTTEN_KEY)
+IMPRESSIONS_KEY = "lake/impressions"
+TABLES = (EVENTS_KEY, QUARANTINE_KEY, MOVIES_KEY, FORGOTTEN_KEY, IMPRESSIONS_KEY)
 """All tables there may be; what is not named here is not kept up, and the functions may not delete in it."""
 QUARANTINE = REJECTS.append(pa.field("ingested_at", pa.timestamp("us", "UTC"))).append(
     pa.field("ingest_date", pa.string())
@@ -94,9 +95,9 @@ class Lake:
         except (DeltaError, OSError) as error:
             raise StorageError(f"{uri} cannot be opened: {_reason(error)}") from error
 
-    def load_or_create(self, key: str, schema: pa.Schema) -> DeltaTable:
-        """A table without partition column as it stands now, created if there is none."""
-        return _open(self, key, schema, None)
+    def load_or_create(self, key: str, schema: pa.Schema, partition_by: str | None = None) -> DeltaTable:
+        """A table as it stands now, created if there is none."""
+        return _open(self, key, schema, partition_by)
 
 
 class LakeTable:

@@ -18,8 +18,9 @@ from marquee.aws.http_api import (
 )
 from marquee.aws.model_reader import Model, ModelReader
 from marquee.aws.provenance import Invocation, Provenance, Source
+from marquee.aws.ranking import rank, source_of
 from marquee.errors import CorruptObjectError, InputError, NoModelError, StorageError
-from marquee.scoring.top_k import Rows, Scores, take_unseen
+from marquee.scoring.top_k import Rows, Scores
 
 _SHARE_OF_DEADLINE = 0.6
 """Of the deadline, what may go by in waiting for S3: the rest is API Gateway's, the network's and ours."""
@@ -42,12 +43,16 @@ class RecommendApi:
     reader : the models.
     deadline_ms : what the caller waits, at most.
     namespace : CloudWatch namespace of the metrics.
+    code_version : commit that the function was deployed from.
     """
 
-    def __init__(self, reader: ModelReader, *, deadline_ms: int, namespace: str) -> None:
+    def __init__(
+        self, reader: ModelReader, *, deadline_ms: int, namespace: str, code_version: str = "unknown"
+    ) -> None:
         self._reader = reader
         self._wait_seconds = deadline_ms / 1_000 * _SHARE_OF_DEADLINE
         self._namespace = namespace
+        self._code_version = code_version
 
     def open(self) -> None:
         """Load the model before a request asks for it; when there is none, the next request looks again."""
@@ -89,6 +94,7 @@ class RecommendApi:
             items=ids,
             latency_ms=_since(started) * 1_000,
             fallback_reason=reason,
+            code_version=self._code_version,
         )
         return response
 
@@ -99,11 +105,8 @@ class RecommendApi:
         try:
             user = self._reader.user(model, user_id, self._wait_seconds - _since(started))
         except (StorageError, CorruptObjectError) as error:
-            return take_unseen(model.cold_start, k), None, "fallback", str(error)
-        if user is None:
-            return take_unseen(model.cold_start, k), None, "cold_start", None
-        rows, scores = model.top_k(user.factors, k, user.seen)
-        return rows, scores, "model", None
+            return *rank(model, None, k), "fallback", str(error)
+        return *rank(model, user, k), source_of(user), None
 
     def _health(self, event: Event, invocation: Invocation, started: float) -> HttpResponse:  # noqa: ARG002
         manifest = self._model(started).manifest
@@ -142,6 +145,7 @@ class RecommendApi:
             message=message,
             latency_ms=_since(started) * 1_000,
             trace=trace,
+            code_version=self._code_version,
         )
         body = error_body(code, message, invocation.request_id)
         return json_response(status, body, {**_NOT_CACHED, **invocation.headers()})
