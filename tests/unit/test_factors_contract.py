@@ -178,6 +178,26 @@ def test_a_rating_that_is_no_number_never_reaches_the_factors(
     assert np.isfinite(scores(fitted)).all()
 
 
+@every_kind
+@pytest.mark.parametrize("column", ["rating", "implicit", "watched"])
+def test_data_made_by_hand_with_an_infinite_value_is_refused_by_name(
+    algorithm: str, objective: str, column: str
+) -> None:
+    data = rated(blocks())
+    values = getattr(data, column).copy()
+    values[data.indptr[2] + 1] = -np.inf
+    movie = data.item_ids[data.item[data.indptr[2] + 1]]
+    with pytest.raises(TrainingError, match=f"not finite: user 3, movie '{movie}'"):
+        fit(replace(data, **{column: values}), small(algorithm, objective))
+
+
+@every_kind
+def test_ratings_too_large_for_the_arithmetic_are_refused(algorithm: str, objective: str) -> None:
+    data = rated(blocks())
+    with pytest.raises(TrainingError, match="finite|NaN or infinity"):
+        fit(replace(data, rating=data.rating * np.float32(1e37)), small(algorithm, objective))
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_watching_alone_trains_a_ranking_and_no_rating(algorithm: str) -> None:
     data = interactions(
