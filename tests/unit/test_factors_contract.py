@@ -194,7 +194,7 @@ def test_data_made_by_hand_with_an_infinite_value_is_refused_by_name(
 @every_kind
 def test_ratings_too_large_for_the_arithmetic_are_refused(algorithm: str, objective: str) -> None:
     data = rated(blocks())
-    with pytest.raises(TrainingError, match="finite|NaN or infinity"):
+    with pytest.raises(TrainingError, match=r"finite|NaN or infinity"):
         fit(replace(data, rating=data.rating * np.float32(1e37)), small(algorithm, objective))
 
 

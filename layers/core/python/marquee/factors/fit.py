@@ -140,7 +140,7 @@ def fit(interactions: Interactions, made: Recipe, seed: int = 0, keep_going: Kee
 
     Raises
     ------
-    TrainingError : there is nothing to learn from, an entry is not finite, or the factors did not stay finite.
+    TrainingError : there is nothing to learn from, or an entry or the factors are not finite.
     """
     if isinstance(made.settings, BayesianSettings):
         found = posterior(interactions, made.settings, seed, keep_going)

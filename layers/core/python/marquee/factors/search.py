@@ -14,7 +14,7 @@ from marquee.errors import TrainingError
 from marquee.factors.fit import Recipe, fit, recipe
 from marquee.factors.intervals import bootstrap_interval
 from marquee.factors.metrics import rank_per_user, rating_metrics
-from marquee.factors.model import Factors
+from marquee.factors.model import Factors, inner_products
 from marquee.factors.preference import liked
 
 K = 10
@@ -156,7 +156,7 @@ def _tested(task: Task, made: Recipe) -> tuple[NDArray[np.float64], float | None
 def _squared_errors(factors: Factors, test: Interactions) -> tuple[NDArray[np.float64], float | None]:
     if not len(test):
         return np.zeros(0), None
-    predicted = np.einsum("nd,nd->n", factors.user_factors[test.user], factors.item_factors[test.item])
+    predicted = inner_products(factors.user_factors, factors.item_factors, test.user, test.item)
     squares = (np.clip(predicted, 1, test.rating_scale) - test.rating).astype(np.float64) ** 2
     counts = np.bincount(test.user, minlength=test.users)
     means = np.bincount(test.user, squares, test.users)[counts > 0] / counts[counts > 0]
