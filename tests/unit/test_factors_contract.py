@@ -49,12 +49,12 @@ def test_rating_models_answer_in_units_of_the_scale(algorithm: str, scale: int) 
 
 
 def settings_and_loss(
-    algorithm: str, objective: str, data: Interactions, epochs: int
+    algorithm: str, objective: str, data: Interactions, epochs: int, **changes: float
 ) -> tuple[Factors, Callable[[Factors], float]]:
-    settings = replace(small(algorithm, objective).settings, epochs=epochs)
+    settings = replace(small(algorithm, objective, **changes).settings, epochs=epochs)
     nonnegative = algorithm == "nmf"
     if isinstance(settings, RankingSettings):
-        entries = preferences(data)
+        entries = preferences(data, settings.confidence)
         fitted = fit_ranking(entries, data.items, settings, 0, nonnegative=nonnegative)
         return fitted, lambda factors: ranking_loss(entries, data.items, settings, factors)
     assert isinstance(settings, RatingSettings)
@@ -74,6 +74,37 @@ def test_the_loss_never_rises(algorithm: str, objective: str) -> None:
         losses.append(loss(fitted))
     assert (np.diff(losses) <= 1e-5 * losses[0]).all(), losses
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_loss_never_rises_where_entries_weigh_differently(algorithm: str) -> None:
+    noise = np.random.default_rng(3).integers(1, 11, (30, 20)).astype(float)
+    noise[np.random.default_rng(4).random((30, 20)) < 0.5] = np.nan
+    data = rated(noise)
+    assert len(np.unique(preferences(data, 3.0).weight)) == 3
+    losses = []
+    for epochs in range(1, 8):
+        fitted, loss = settings_and_loss(algorithm, "ranking", data, epochs, confidence=3.0)
+        losses.append(loss(fitted))
+    assert (np.diff(losses) <= 1e-5 * losses[0]).all(), losses
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_cell_of_more_weight_is_fitted_better(algorithm: str) -> None:
+    data = rated(np.where(np.random.default_rng(2).random((12, 9)) < 0.5, 9.0, np.nan))
+    entries = preferences(data)
+    settings = small(algorithm, "ranking", epochs=40).settings
+    assert isinstance(settings, RankingSettings)
+    misses = []
+    for weight in (1, 4, 16):
+        weights = entries.weight.copy()
+        weights[7] = weight
+        weighed = replace(entries, weight=weights)
+        found = fit_ranking(weighed, data.items, settings, 0, nonnegative=algorithm == "nmf")
+        row = np.searchsorted(entries.indptr, 7, side="right") - 1
+        misses.append(abs(float(scores(found)[row, entries.index[7]] - entries.target[7])))
+    assert misses[0] > 1.2 * misses[1] > 1.2**2 * misses[2]
 
 
 @every_kind
@@ -226,6 +257,28 @@ def test_a_better_rating_is_a_stronger_preference_and_watching_stands_in_the_mid
     assert found.target.tolist() == pytest.approx([0.75, 1, 1.25, 1])
 
 
+def test_confidence_grows_with_the_rating_and_with_the_share_watched() -> None:
+    watched = [
+        watch(user, "w", minute) for user, minutes in ((2, 2), (3, 9), (4, 10)) for minute in range(minutes)
+    ]
+    disliked = [rate(5, "a", 2)]
+    data = interactions([rate(1, "a", 8), rate(1, "b", 9), rate(1, "c", 10), *watched, *disliked])
+    assert preferences(data, 0.0).weight.tolist() == [1] * 7
+    assert preferences(data, 2.0).weight.tolist() == pytest.approx([1, 2, 3, 1.4, 2.8, 3, 1])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_model_with_confidence_comes_nearer_to_full_marks(algorithm: str) -> None:
+    data = rated(np.random.default_rng(1).choice([np.nan, 8, 10], (20, 12)))
+    full = data.rating == 10
+
+    def miss(confidence: float) -> float:
+        found = scores(fit(data, small(algorithm, "ranking", confidence=confidence)))
+        return float(np.abs(found[data.user, data.item] - 1.25)[full].mean())
+
+    assert miss(8) < 0.7 * miss(0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "parameter", "accepted"),
     [
@@ -233,6 +286,8 @@ def test_a_better_rating_is_a_stronger_preference_and_watching_stands_in_the_mid
         (("svd", "order"), "objective", "ranking or rating"),
         (("svd", "ranking", {"depth": 3}), "depth", "rank, epochs"),
         (("svd", "ranking", {"bias_regularisation": 3}), "bias_regularisation", "unobserved_weight"),
+        (("svd", "ranking", {"confidence": -0.5}), "confidence", "from 0 to 1000"),
+        (("svd", "rating", {"confidence": 1}), "confidence", "unknown"),
         (("svd", "ranking", {"rank": 0}), "rank", "from 1 to 512"),
         (("svd", "ranking", {"rank": 2.5}), "rank", "whole number"),
         (("svd", "ranking", {"rank": True}), "rank", "whole number"),

@@ -22,12 +22,25 @@ def liked(interactions: Interactions) -> NDArray[np.bool_]:
     return (interactions.rating >= least) | (~interactions.rated & by_watching)  # NaN compares false
 
 
-def preferences(interactions: Interactions) -> Side:
-    """The cells taken for a liking, by user row, with weight 1 and a target that grows with the rating.
+def strengths(
+    rating: NDArray[np.float32], watched: NDArray[np.float32], rating_scale: int
+) -> NDArray[np.float32]:
+    """How sure entries say what they say, from 0 to 1, float32.
 
-    The target is 0.75 at :data:`POSITIVE_SHARE` of the scale, 1.25 at its top, and 1 where the movie was only
-    watched. Users who liked nothing by :func:`liked` give what they valued at least as much as their own
-    average, so that every user with an entry has one here, with target 1.
+    Of a rating its height above :data:`POSITIVE_SHARE` of the scale, 1 at the top; of a movie that was only
+    watched (rating NaN) the share watched, 0 to 1.
+    """
+    above = (rating / np.float32(rating_scale) - POSITIVE_SHARE) / (1 - POSITIVE_SHARE)
+    return np.clip(np.where(np.isnan(rating), watched, above), 0, 1).astype(np.float32)
+
+
+def preferences(interactions: Interactions, confidence: float = 0.0) -> Side:
+    """The cells taken for a liking, by user row, with a weight and a target that grow with what was said.
+
+    The weight is 1 + ``confidence`` · :func:`strengths` (Hu, Koren & Volinsky 2008). The target is 0.75 at
+    :data:`POSITIVE_SHARE` of the scale, 1.25 at its top, and 1 where the movie was only watched. Users who
+    liked nothing by :func:`liked` give what they valued at least as much as their own average, so that every
+    user with an entry has one here, with target 1.
     """
     chosen = liked(interactions)
     rating = np.where(interactions.rated, interactions.rating, interactions.implicit)
@@ -41,4 +54,5 @@ def preferences(interactions: Interactions) -> Side:
     share = kept.rating / np.float32(kept.rating_scale)
     graded = 1 + np.float32(_GRADE) * (share - np.float32((1 + POSITIVE_SHARE) / 2))
     target = np.where(share >= POSITIVE_SHARE, graded, np.float32(1))  # NaN compares false
-    return Side(kept.indptr, kept.item, np.ones(len(kept), np.float32), target)
+    strength = strengths(kept.rating, kept.watched, kept.rating_scale)
+    return Side(kept.indptr, kept.item, 1 + np.float32(confidence) * strength, target)

@@ -27,7 +27,7 @@ class RankingSettings:
     """Hyperparameters, in the symbols of the module's docstring.
 
     ``unobserved_weight`` is a₀, ``regularisation`` λ, ``frequency_exponent`` ν; ``epochs`` counts passes over
-    both sides.
+    both sides. ``confidence`` is α of the weights that :func:`~marquee.factors.preference.preferences` gives.
     """
 
     rank: int
@@ -35,6 +35,7 @@ class RankingSettings:
     unobserved_weight: float
     regularisation: float
     frequency_exponent: float
+    confidence: float = 0.0
 
 
 def fit_ranking(

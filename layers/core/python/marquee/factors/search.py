@@ -43,6 +43,7 @@ SPACES: Mapping[str, Mapping[str, Range]] = {
         "unobserved_weight": Range(0.03, 3),
         "regularisation": Range(0.5, 64),
         "frequency_exponent": Range(0, 1, logarithmic=False),
+        "confidence": Range(0, 4, logarithmic=False),
     },
     "rating": {
         "rank": Range(4, 64, whole=True),
