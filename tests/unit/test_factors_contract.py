@@ -9,6 +9,7 @@ import pytest
 from marquee.dataset.interactions import Interactions
 from marquee.errors import InputError, TrainingError
 from marquee.factors.fit import ALGORITHMS, OBJECTIVES, Recipe, fit, recipe
+from marquee.factors.metrics import popularity_factors, rank_per_user
 from marquee.factors.model import Factors
 from marquee.factors.preference import preferences
 from marquee.factors.ranking import RankingSettings, fit_ranking, ranking_loss
@@ -185,7 +186,54 @@ def test_degenerate_data_gives_a_finite_model(algorithm: str, objective: str, ev
         spread = data.rating.max() - data.rating.min()
         assert np.abs(at - data.rating).max() <= spread / 2 + 0.2
     else:
-        assert (scores(fitted)[data.user, data.item] > 0).any()
+        cells = preferences(data)
+        rows = np.repeat(np.arange(cells.rows), cells.counts)
+        assert (scores(fitted)[rows, cells.index] > 0.2).all()
+
+
+def hidden_ndcg(algorithm: str, likes: np.ndarray, **changes: float) -> tuple[float, float]:
+    """NDCG@3 of hidden likings, one in three, with the default settings but for ``changes``; popularity's."""
+    hidden = np.random.default_rng(likes.shape[0]).random(likes.shape) < 1 / 3
+    train, test = (rated(np.where(likes & part, 9.0, np.nan)) for part in (~hidden, hidden))
+    everyone, movies = np.arange(likes.shape[0]) + 1, [f"m{item:04d}" for item in range(likes.shape[1])]
+    train, test = (_on(data, everyone, movies) for data in (train, test))
+    fitted = fit(train, recipe(algorithm, "ranking", changes))
+    popular = popularity_factors(np.bincount(train.item, minlength=train.items), train.users)
+    ours, theirs = (rank_per_user(one, train, test, 3).ndcg.mean() for one in (fitted, popular))
+    return float(ours), float(theirs)
+
+
+def _on(data: Interactions, user_ids: np.ndarray, item_ids: list[str]) -> Interactions:
+    """The same entries among all of these users and movies."""
+    places = np.searchsorted(user_ids, data.user_ids[data.user])
+    indptr = np.searchsorted(places, np.arange(len(user_ids) + 1))
+    item = np.searchsorted(item_ids, np.array(data.item_ids)[data.item])
+    return replace(
+        data, user_ids=user_ids, item_ids=item_ids, indptr=indptr.astype(np.int64), item=item.astype(np.int32)
+    )
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("users", [4, 8, 16, 40])
+def test_on_small_data_tastes_are_ranked_better_than_by_popularity(algorithm: str, users: int) -> None:
+    user, movie = np.indices((users, 24))
+    ours, theirs = hidden_ndcg(algorithm, user % 2 == movie % 2)
+    assert ours > 1.2 * theirs
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("changes", [{}, {"epochs": 40, "rank": 8}], ids=["default", "until nothing moves"])
+def test_on_small_data_without_tastes_the_order_is_no_worse_than_popularity(
+    algorithm: str, changes: dict[str, float]
+) -> None:
+    chance = np.random.default_rng(0).permutation(np.linspace(0.05, 0.95, 12))
+    differences = []
+    for users in (4, 6):
+        for seed in range(20):
+            likes = np.random.default_rng(seed).random((users, 12)) < chance
+            ours, theirs = hidden_ndcg(algorithm, likes, **changes)
+            differences.append(ours - theirs)
+    assert np.mean(differences) > 0, differences
 
 
 @every_kind
