@@ -33,10 +33,12 @@ from marquee.aws.tuned import key_of, read_tuned
 from marquee.dataset.splits import split_per_user
 from marquee.errors import CorruptObjectError, InputError, StackError, TrainingError
 from marquee.factors import model
+from marquee.factors.bayesian import BayesianSettings
 from marquee.factors.fit import ALGORITHMS, OBJECTIVES, fit, recipe
 from marquee.factors.metrics import rank_per_user
 from marquee.factors.preference import liked
 from marquee.factors.search import (
+    BAYESIAN_SPACE,
     LEAST_USERS,
     SPACES,
     Task,
@@ -81,6 +83,38 @@ def test_the_defaults_and_every_corner_of_the_space_are_recipes(algorithm: str, 
     assert all(space[name].low <= float(defaults[name]) <= space[name].high for name in space)
     for end in ("low", "high"):
         assert recipe(algorithm, objective, {name: getattr(where, end) for name, where in space.items()})
+
+
+def test_the_bayesian_solver_has_a_space_of_its_own() -> None:
+    defaults = task_of(DATA, "svd", "rating", 0, "bayesian").recipe({})
+    assert isinstance(defaults.settings, BayesianSettings)
+    assert set(BAYESIAN_SPACE) == set(defaults.hyperparameters) - {"solver"}
+    for name, where in BAYESIAN_SPACE.items():
+        assert where.low <= float(defaults.hyperparameters[name]) <= where.high
+    for end in ("low", "high"):
+        corner = {name: getattr(where, end) for name, where in BAYESIAN_SPACE.items()}
+        assert (
+            recipe("svd", "rating", {"solver": "bayesian", **corner}).hyperparameters["solver"] == "bayesian"
+        )
+    with pytest.raises(InputError, match="'solver' is unknown"):
+        task_of(DATA, "svd", "ranking", 0, "bayesian")
+    with pytest.raises(InputError, match="als or bayesian"):
+        task_of(DATA, "svd", "rating", 0, "gibbs")
+
+
+def test_a_search_of_the_bayesian_solver_says_so_in_its_settings() -> None:
+    task = task_of(DATA, "svd", "rating", 0, "bayesian")
+    found = search(task, 3, 1, seed=1, workers=Inline)
+    assert {trial.hyperparameters["solver"] for trial in found.trials} == {"bayesian"}
+    assert found.default is not None
+    assert found.default.hyperparameters == task.recipe({}).hyperparameters
+    values = [trial.value for trial in found.trials if trial.value is not None]
+    assert len(set(values)) == 3
+    assert found.best.value == min(values)
+    beside = beside_defaults(task, found.best.hyperparameters)
+    made = fit(task.test.train, recipe("svd", "rating", found.best.hyperparameters), 0)
+    assert beside["best"] == _squared_errors(made, task.test.test)[1]
+    assert beside["default"] == _squared_errors(fit(task.test.train, task.recipe({}), 0), task.test.test)[1]
 
 
 @given(st.integers(1, 10**7))
