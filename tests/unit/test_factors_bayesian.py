@@ -1,6 +1,7 @@
 """Gibbs sampling against posteriors that are known in closed form, and its distilled pair."""
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +50,44 @@ def test_rows_are_drawn_from_their_conditional_distribution(monkeypatch: pytest.
     np.testing.assert_allclose(mean, np.tile(expected, (copies, 1)), atol=1e-4)
     np.testing.assert_allclose(drawn.mean(axis=0), expected, atol=0.03)
     np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=0.05)
+
+
+class Replayed:
+    """A generator that hands out, in this order, the noise that it was given."""
+
+    def __init__(self, *noise: np.ndarray) -> None:
+        self._noise = list(noise)
+
+    def standard_normal(self, shape: object, dtype: object) -> np.ndarray:
+        return self._noise.pop(0).copy()
+
+
+def test_the_same_noise_for_the_same_row_gives_the_same_draw_wherever_the_row_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(0)
+    rows, d = 7, 3
+    counts = np.array([3, 0, 5, 1, 2, 9, 4])
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    entries, order = int(indptr[-1]), random.permutation(rows)
+    other = random.normal(size=(10, d)).astype(np.float32)
+    index = random.integers(0, 10, entries).astype(np.int32)
+    targets = random.normal(size=entries).astype(np.float32)
+    noise = [random.normal(size=shape).astype(np.float32) for shape in ((rows, d), (entries,))]
+    spread, basis = np.array([0.5, 1.0, 3.0]), np.linalg.qr(random.normal(size=(d, d)))[0]
+    monkeypatch.setattr("marquee.factors.bayesian._prior", lambda rows, random: (np.ones(d), spread, basis))
+
+    def drawn(rows_in_order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        at = np.concatenate([np.arange(indptr[row], indptr[row + 1]) for row in rows_in_order]).astype(int)
+        turned = np.concatenate([[0], np.cumsum(counts[rows_in_order])])
+        side = Side(turned, index[at], np.ones(entries, np.float32), targets[at])
+        replayed: Any = Replayed(noise[0][rows_in_order], noise[1][at])
+        return _draw(side, other, np.zeros((rows, d), np.float32), 2.0, replayed)
+
+    straight, turned = drawn(np.arange(rows)), drawn(order)
+    for one, permuted in zip(straight, turned, strict=True):
+        np.testing.assert_allclose(permuted, one[order], rtol=1e-4, atol=1e-5)
+    assert np.abs(straight[0] - straight[1]).max() > 0.1
 
 
 def test_the_prior_follows_its_rows() -> None:

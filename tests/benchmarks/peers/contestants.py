@@ -45,7 +45,7 @@ def _ours(algorithm: str, objective: str, **fixed: Any) -> Callable[..., Callabl
 
 
 def _posterior_mean(task: Task, settings: Mapping[str, Any]) -> Callable[[], Fitted]:
-    """What the Bayesian solver would answer if all its samples were served, not one pair distilled from them."""
+    """What the Bayesian solver would answer if its samples were served, not a pair distilled from them."""
 
     def run() -> Fitted:
         found = posterior(task.train, BAYESIAN)
