@@ -21,7 +21,7 @@ KINDS = [(algorithm, objective) for algorithm in ALGORITHMS for objective in OBJ
 SAMPLED = ("svd, bayesian", "rating")
 every_kind = pytest.mark.parametrize(("algorithm", "objective"), [*KINDS, SAMPLED])
 every_minimiser = pytest.mark.parametrize(("algorithm", "objective"), KINDS)
-"""Those that lower a loss. A sampler has none, and draws the noise of a row by where it stands: permuting rows
+"""Those that lower a loss. A sampler has none, and draws a row's noise by where it stands: permuting rows
 gives another draw from the same posterior, which test_permuted_data_has_the_same_posterior looks at."""
 
 
