@@ -45,6 +45,10 @@ class Side:
         """Entries of each row."""
         return np.diff(self.indptr)
 
+    def counts_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Entries of some rows, without looking at the others."""
+        return self.indptr[rows + 1] - self.indptr[rows]
+
 
 def transposed(side: Side, columns: int) -> Side:
     """The same entries seen from the other side, which has ``columns`` rows."""
@@ -156,7 +160,7 @@ def least_squares(
     solution = np.zeros((side.rows, d, targets.shape[1]), np.float32)
 
     def work(rows: NDArray[np.int64]) -> None:
-        if side.counts[rows].max() < d:
+        if side.counts_of(rows).max() < d:
             solution[rows] = _dual(*_gathered(side, rows, targets, other), ridge[rows])
         else:
             solution[rows] = _primal(*_normal_equations(side, rows, targets, other), ridge[rows])
@@ -172,7 +176,7 @@ def _gathered(
 
     ``part`` takes only so many of each row's entries, counted within the row.
     """
-    starts, counts = side.indptr[rows], side.counts[rows]
+    starts, counts = side.indptr[rows], side.counts_of(rows)
     steps = np.arange(int(counts.max()))[part or slice(None)]
     inside = steps < counts[:, None]
     at = np.where(inside, starts[:, None] + steps, starts[:, None])
@@ -186,7 +190,7 @@ def _normal_equations(
     side: Side, rows: NDArray[np.int64], targets: Matrix, other: Matrix
 ) -> tuple[Matrix, Matrix]:
     """VᵀV and Vᵀt, (rows, d, d) and (rows, d, k); added up in pieces where a row is too long for a chunk."""
-    d, longest = other.shape[1], int(side.counts[rows].max())
+    d, longest = other.shape[1], int(side.counts_of(rows).max())
     piece = max(d, CHUNK_BYTES // (4 * d))
     if len(rows) > 1 or longest <= piece:
         return _products(*_gathered(side, rows, targets, other))
