@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marquee.dataset.interactions import Interactions
+from marquee.dataset.thresholds import relearnt
 from marquee.errors import InputError
 
 
@@ -14,7 +15,8 @@ class Split:
     """``train`` and ``test`` share users, items and their rows; ``test`` holds ratings only.
 
     No entry of ``train`` is later than the moment that parts the two. Movies that were only watched after it
-    stand in neither part.
+    stand in neither part. What watching is worth is learnt anew from ``train``; but the length of a movie
+    that no catalogue knows is the largest minute ever watched, after that moment too.
     """
 
     train: Interactions
@@ -65,4 +67,4 @@ def _first_tested(interactions: Interactions, test: NDArray[np.bool_]) -> NDArra
 
 def _parted(interactions: Interactions, test: NDArray[np.bool_], cut: NDArray[np.int64]) -> Split:
     past = interactions.order < cut[interactions.user]
-    return Split(interactions.select(past & ~test), interactions.select(test))
+    return Split(relearnt(interactions.select(past & ~test)), interactions.select(test))
