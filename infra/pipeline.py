@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from infra import aws
 from marquee.errors import StackError
+from marquee.settings import TrainSettings
 
 
 def drain(client: Any, stage: str) -> dict[str, Any]:
@@ -41,6 +44,20 @@ def fetch_all(client: Any, stage: str) -> dict[str, Any]:
 def upkeep(client: Any, stage: str, dry_run: bool) -> dict[str, Any]:
     """One upkeep of the lake, or what it would do; its report."""
     return aws.invoke(client, f"marquee-ingest-{stage}-upkeep", {"dry_run": dry_run})
+
+
+def retrain(client: Any, stage: str) -> dict[str, Any]:
+    """What the schedule does each day, now: freeze, and train what changed enough; its answer."""
+    return aws.invoke(client, f"marquee-train-{stage}-retrain", {})
+
+
+def scheduled_models(client: Any, stage: str) -> tuple[str, ...] | None:
+    """What the schedule of ``stage`` trains, as deployed; None when nothing is, or AWS does not tell."""
+    try:
+        found = client.get_function_configuration(FunctionName=f"marquee-train-{stage}-retrain")
+    except (BotoCoreError, ClientError):
+        return None
+    return TrainSettings.from_env(found.get("Environment", {}).get("Variables", {})).scheduled
 
 
 def train(client: Any, stage: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`marquee drain`, `snapshot`, `train`: the pipeline's steps by hand."""
+"""`marquee drain`, `snapshot`, `train`, `retrain`: the pipeline's steps by hand."""
 
 import json
 from typing import Annotated
@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     app.command()(drain)
     app.command()(snapshot)
     app.command()(train)
+    app.command()(retrain)
 
 
 def drain(stage: Stage = aws.LOCAL_STAGE) -> None:
@@ -44,3 +45,17 @@ def train(
     with Console(stderr=True).status(f"training {algorithm} in Lambda"):
         manifest = pipeline.train(target(stage).client("lambda"), stage, given)
     typer.echo(json.dumps({key: value for key, value in manifest.items() if key != "files"}, indent=1))
+
+
+def retrain(stage: Stage = aws.LOCAL_STAGE) -> None:
+    """Do now what the schedule does each day, and print what it did and why.
+
+    A dataset is frozen, and each model that RETRAIN_MODELS names is trained on it if it changed enough since
+    that model's last training, or if `marquee tune` has found other settings.
+    """
+    with Console(stderr=True).status("freezing a dataset and training in Lambda"):
+        answer = pipeline.retrain(target(stage).client("lambda"), stage)
+    models = [
+        {key: value for key, value in one.items() if key != "files"} for one in answer.get("models", ())
+    ]
+    typer.echo(json.dumps(answer | ({"models": models} if models else {}), indent=1))
