@@ -149,17 +149,21 @@ def train(
     movies = datasets.movies(dataset)
     interactions = read_interactions(datasets, dataset, movies)
 
+    live = live.beside(dataset_id)
+    rating, rating_settings = _rating(request, bucket)
     upload_seconds = _upload_seconds(interactions, request.recipe)
     limit = limit.earlier(upload_seconds)
     started = time.perf_counter()
-    fits = 1 + live.differs_from(request.recipe, request.seed)  # figures need as many, about as long as this
+    # Figures need as many fits, about as long as this.
+    fits = 1 + live.differs_from(request.recipe, request.seed) + (live.stored is not None)
     ranking = ranking_seconds(interactions.users, interactions.items, models=1 + fits)
     pace = Pace(limit, afterwards=lambda fit_seconds: fits * fit_seconds + ranking)
     factors = fit(interactions, request.recipe, request.seed, pace)
     fitted = time.perf_counter()
     stopped = _stopped(pace, request.recipe)
     made = request.recipe.of_epochs(pace.epochs) if stopped else request.recipe
-    figures = evaluate(interactions, made, request.seed, live, deadline=limit)
+    figures = evaluate(interactions, made, request.seed, live, deadline=limit, rating=rating)
+    figures["rating_settings"] = rating_settings
     evaluated = time.perf_counter()
 
     shards = layout.choose_user_shards(factors.users, factors.rank, len(interactions))
@@ -193,6 +197,17 @@ def train(
     )
     _report(manifest, metrics.namespace, fitted - started, pace.epoch_seconds)
     return manifest.to_dict()
+
+
+def _rating(request: TrainRequest, bucket: Bucket) -> tuple[Recipe | None, Mapping[str, Any]]:
+    """What errors are measured of, and where its settings come from: tuned ones go with tuned ones."""
+    algorithm, objective = request.recipe.algorithm, request.recipe.objective
+    if objective == "rating":
+        return None, request.source
+    found = read_tuned(bucket, algorithm, "rating") if request.source["from"] == "tuned" else None
+    if found is None:
+        return None, {"from": "defaults"}
+    return recipe(algorithm, "rating", found.hyperparameters), found.source
 
 
 def _upload_seconds(interactions: Interactions, made: Recipe) -> float:

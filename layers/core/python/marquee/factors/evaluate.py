@@ -21,8 +21,9 @@ from marquee.factors.metrics import (
     rating_metrics,
 )
 from marquee.factors.model import Factors
-from marquee.factors.pace import Deadline, Pace
+from marquee.factors.pace import Deadline
 from marquee.factors.preference import liked
+from marquee.factors.since_live import NO_TIME, since_live, whole
 
 K = 10
 SPLIT = "last 20% of each user's ratings by time"
@@ -33,7 +34,6 @@ HEAD_SHARE = 0.5
 """The head is the fewest items that together have this share of the likings; the rest is the tail."""
 MOST_USERS = 20_000
 """Ranking figures of more users would cost more than fitting; an interval over so many is narrow enough."""
-_NO_TIME = "there was no time left for it before the deadline"
 _SECONDS_PER_SCORE = 3e-8
 """Of one user and item to be ranked, about twice what two cores take."""
 
@@ -54,6 +54,7 @@ def evaluate(
     live: Live = NOTHING_LIVE,
     *,
     deadline: Deadline | None = None,
+    rating: Recipe | None = None,
 ) -> dict[str, Any]:
     """Fit on the past, ask about the future; nothing of the future is seen in fitting.
 
@@ -66,12 +67,20 @@ def evaluate(
     Parameters
     ----------
     live : the model to compare with, on the first of the two splits and on the same users; costs one more
-        fit, or none when both are made alike.
+        fit, or none when both are made alike; and one more when it learnt from another dataset, see
+        :mod:`~marquee.factors.since_live`.
+    rating : what the errors of a ``ranking`` recipe come from; by default the algorithm's defaults.
     """
     limit, cut = deadline or Deadline(), list[str]()
-    figures = _on(split_per_user(interactions), made, seed, limit, cut, live=live)
-    later = _on(split_at_time(interactions), made, seed, limit, temporal_cut := list[str]())
+    errors_of = rating or recipe(made.algorithm, "rating")
+    figures = _on(split_per_user(interactions), made, seed, limit, cut, errors_of=errors_of, live=live)
+    later = _on(
+        split_at_time(interactions), made, seed, limit, temporal_cut := list[str](), errors_of=errors_of
+    )
     cut += [f"temporal.{name}" for name in temporal_cut]
+    if live.stored is not None:
+        since = since_live(interactions, made, seed, live.stored, deadline=limit, cut=cut)
+        figures["since_live"] = {"model_id": live.model_id} | since
     figures = {"split": SPLIT} | figures | {"temporal": {"split": TEMPORAL} | later}
     return figures | ({"cut": {"reason": "deadline", "figures": cut}} if cut else {})
 
@@ -82,7 +91,14 @@ def ranking_seconds(users: int, items: int, models: int = 2) -> float:
 
 
 def _on(
-    split: Split, made: Recipe, seed: int, deadline: Deadline, cut: list[str], *, live: Live | None = None
+    split: Split,
+    made: Recipe,
+    seed: int,
+    deadline: Deadline,
+    cut: list[str],
+    *,
+    errors_of: Recipe,
+    live: Live | None = None,
 ) -> dict[str, Any]:
     """Figures of one split; ``cut`` grows by the names of those for which time was too short."""
     figures: dict[str, Any] = {"rmse": None, "mae": None}
@@ -90,7 +106,7 @@ def _on(
     trainable = len(split.train) and (made.objective == "ranking" or split.train.rated.any())
     if not trainable or not len(split.test):
         return figures | nothing | _live_unranked(live, made, seed, cut)
-    pace = _whole(made, deadline.earlier(ranking_seconds(split.train.users, split.train.items)))
+    pace = whole(made, deadline.earlier(ranking_seconds(split.train.users, split.train.items)))
     settings, exact = made.settings, None
     if isinstance(settings, BayesianSettings):
         exact = posterior(split.train, settings, seed, pace)
@@ -123,9 +139,9 @@ def _on(
     figures["items"] = _by_items(ranked, popular, relevant, likes)
     if not split.train.rated.any():
         return figures
-    rates, pace = fitted, _whole(rating := recipe(made.algorithm, "rating"), deadline)
+    rates, pace = fitted, whole(errors_of, deadline)
     if made.objective == "ranking":
-        rates = fit(split.train, rating, seed, pace)
+        rates = fit(split.train, errors_of, seed, pace)
     if pace.stopped:
         cut.append("rating")
         return figures
@@ -154,7 +170,7 @@ def _unfitted(
         return _told(live, gate.SAME_RECIPE, reason, ranked)
     if ranked is None and "ranking" in cut:
         cut.append("live")
-        return _told(live, gate.NOT_COMPARED, _NO_TIME)
+        return _told(live, gate.NOT_COMPARED, NO_TIME)
     if ranked is None or not len(ranked.rows):
         return _told(live, gate.NOT_COMPARED, "too little is held out")
     return None
@@ -179,22 +195,17 @@ def _beside_live(
     if known is not None or live.recipe is None:
         return known or {}, ranked.ndcg if known and known["status"] == gate.SAME_RECIPE else None
     seconds = ranking_seconds(split.train.users, split.train.items, models=1)
-    pace = _whole(live.recipe, deadline.earlier(seconds))
+    pace = whole(live.recipe, deadline.earlier(seconds))
     try:
         fitted = fit(split.train, live.recipe, live.seed, pace)
     except TrainingError as error:
         return _told(live, gate.NOT_COMPARED, f"its recipe cannot be fitted on this dataset: {error}"), None
     if pace.stopped:
         cut.append("live")
-        return _told(live, gate.NOT_COMPARED, _NO_TIME), None
+        return _told(live, gate.NOT_COMPARED, NO_TIME), None
     relevant = split.test.select(liked(split.test))
     theirs = rank_per_user(fitted, split.train, relevant, K, ranked.rows)
     return _told(live, gate.COMPARED, None, theirs), theirs.ndcg
-
-
-def _whole(made: Recipe, deadline: Deadline) -> Pace:
-    """Figures of a model that was stopped halfway would be those of another one."""
-    return Pace(deadline, whole=made.epochs)
 
 
 def _drawn(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
