@@ -1,13 +1,16 @@
 """`marquee drain`, `snapshot`, `train`, `retrain`: the pipeline's steps by hand."""
 
 import json
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from infra import aws, pipeline
 from infra.cli.options import Stage, target
+from marquee.errors import InputError
+from marquee.factors.fit import recipe
 
 
 def register(app: typer.Typer) -> None:
@@ -31,20 +34,59 @@ def snapshot(stage: Stage = aws.LOCAL_STAGE) -> None:
 
 
 def train(
+    *,
     algorithm: Annotated[str, typer.Option(help="svd or nmf.")] = "svd",
     dataset: Annotated[str | None, typer.Option(help="Dataset id; the newest when left out.")] = None,
     objective: Annotated[str | None, typer.Option(help="ranking (the default) or rating.")] = None,
     tuned: Annotated[
         bool, typer.Option("--tuned", help="With the settings that `marquee tune` kept, not the defaults.")
     ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A hyperparameter, such as rank=32 or solver=bayesian; repeat it.",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=999_999, help="Of the fit; 0 when left out.")] = None,
     stage: Stage = aws.LOCAL_STAGE,
 ) -> None:
-    """Train a model in Lambda and print its manifest's head."""
-    request = {"algorithm": algorithm, "dataset_id": dataset, "objective": objective, "tuned": tuned or None}
+    """Train a model in Lambda and print its manifest's head.
+
+    What --set names wins over defaults and over --tuned. Exit code 1 when a name or a value is not accepted.
+    """
+    hyperparameters = _hyperparameters(settings or ())
+    if not tuned:  # with tuned settings only the function knows which the others are
+        recipe(algorithm, objective or "ranking", hyperparameters)
+    request: dict[str, Any] = {"algorithm": algorithm, "dataset_id": dataset, "objective": objective}
+    request |= {"tuned": tuned or None, "hyperparameters": hyperparameters or None, "seed": seed}
     given = {key: value for key, value in request.items() if value is not None}
     with Console(stderr=True).status(f"training {algorithm} in Lambda"):
         manifest = pipeline.train(target(stage).client("lambda"), stage, given)
     typer.echo(json.dumps({key: value for key, value in manifest.items() if key != "files"}, indent=1))
+
+
+def _hyperparameters(settings: Iterable[str]) -> dict[str, float | str]:
+    """``name=value`` pairs with numbers as numbers; InputError for what is no pair, or named twice."""
+    found: dict[str, float | str] = {}
+    for given in settings:
+        name, is_pair, value = (part.strip() for part in given.partition("="))
+        if not is_pair or not name or not value:
+            raise InputError("set", f"--set {given!r} is not NAME=VALUE, such as --set rank=32")
+        if name in found:
+            raise InputError(name, f"--set names {name} twice: {found[name]} and {value}")
+        found[name] = _number(value)
+    return found
+
+
+def _number(value: str) -> float | str:
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
 
 
 def retrain(stage: Stage = aws.LOCAL_STAGE) -> None:
