@@ -1,5 +1,6 @@
 """The steps an operator triggers by hand, from drain to train. Each is an invoke of a function."""
 
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -44,6 +45,23 @@ def fetch_all(client: Any, stage: str) -> dict[str, Any]:
 def upkeep(client: Any, stage: str, dry_run: bool) -> dict[str, Any]:
     """One upkeep of the lake, or what it would do; its report."""
     return aws.invoke(client, f"marquee-ingest-{stage}-upkeep", {"dry_run": dry_run})
+
+
+def batch(
+    client: Any, stage: str, event: dict[str, Any], told: Callable[[int, int], None] = lambda *_: None
+) -> dict[str, Any]:
+    """Everybody's top-k, by as many invokes as it takes; the batch's manifest.
+
+    ``told`` hears after each invoke how many files are there, of how many. StackError when one adds none.
+    """
+    function, before = f"marquee-train-{stage}-batch", -1
+    while "unfinished" in (report := aws.invoke(client, function, event)):
+        done, files = (report["unfinished"][name] for name in ("done", "files"))
+        if done <= before:
+            raise StackError(f"{function} adds no file to the {done} of {files} that are there")
+        told(done, files)
+        event, before = {"model_id": report["model_id"], "k": report["k"]}, done
+    return report
 
 
 def retrain(client: Any, stage: str) -> dict[str, Any]:

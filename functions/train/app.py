@@ -54,10 +54,10 @@ def train(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 @app.lambda_function(name="batch")
-def batch(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG001  Lambda's signature
-    """``{"model_id"?, "k"?}`` → the manifest of the batch: where everybody's top-k stands on S3."""
-    storage = StorageSettings.from_env()
-    return score_everybody(event, client(storage), storage)
+def batch(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """``{"model_id"?, "k"?}`` → the batch's manifest, or ``unfinished``: call again with the answer's ids."""
+    ends, storage = deadline(context), StorageSettings.from_env()
+    return score_everybody(event, client(storage), storage, deadline=ends)
 
 
 @app.schedule(Rate(1, unit=Rate.DAYS), name="retrain")
