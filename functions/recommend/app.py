@@ -23,6 +23,7 @@ api = RecommendApi(
         latest_seconds=settings.latest_seconds,
     ),
     deadline_ms=settings.deadline_ms,
+    forced=settings.model_forced == 1,
     namespace=MetricsSettings.from_env().namespace,
 )
 if settings.function_name:  # `chalice deploy` imports this file too, where there is nothing to answer

@@ -106,6 +106,9 @@ def compare(
             f" `marquee dataset diff {escape(before)} {escape(now)}`",
             highlight=False,
         )
+    for model_id, short in zip(found["models"], found["short"], strict=True):
+        for name, value in plots.shortfalls(short["stopped"], short).items():
+            console.print(f"[yellow]{escape(f'{model_id}: {name.lower()} {value}')}[/]", highlight=False)
     differing = found["hyperparameters"] | found["provenance"]
     if not differing:
         console.print("Hyperparameters and provenance: the same")
@@ -159,6 +162,10 @@ def _facts(manifest: Manifest) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", escape(value))
+    for name, value in plots.shortfalls(manifest.stopped, manifest.metrics).items():
+        table.add_row(f"[bold]{name}[/]", f"[yellow]{escape(value)}[/]")
+    if distilled := plots.distilled(manifest.metrics):
+        table.add_row("[bold]Distilled[/]", distilled)
     reasons = manifest.gate["reasons"] if manifest.gate else ["the model is older than the gate"]
     table.add_row("[bold]Releasable[/]", "\n".join((_releasable(manifest), *map(escape, reasons))))
     return table

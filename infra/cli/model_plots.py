@@ -32,6 +32,27 @@ def interval_of(interval: Sequence[float] | None, sign: str = "") -> str:
     return "" if interval is None else f"{interval[0]:{sign}.4f} to {interval[1]:{sign}.4f}"
 
 
+def shortfalls(stopped: Mapping[str, Any] | None, metrics: Mapping[str, Any]) -> dict[str, str]:
+    """What the deadline kept a model from, by heading; empty when it kept it from nothing."""
+    found = {}
+    if stopped:
+        done, wanted = stopped["epochs_done"], stopped["epochs_wanted"]
+        found["Stopped"] = f"after {done} of {wanted} epochs, by the {stopped['reason']}"
+    if cut := metrics.get("cut"):
+        found["Left out"] = f"for the {cut['reason']}: {', '.join(cut['figures'])}"
+    return found
+
+
+def distilled(metrics: Mapping[str, Any]) -> str | None:
+    """What serving one factor pair in place of the posterior costs; None of a model that has none."""
+    found = metrics.get("distillation")
+    if not found:
+        return None
+    posterior, served = found["rmse_posterior"], found["rmse_served"]
+    change = f", {served / posterior - 1:+.2%}" if posterior else ""
+    return f"RMSE {said(posterior)} of the posterior, {said(served)} as served{change}"
+
+
 def figures_table(metrics: Mapping[str, Any]) -> Table:
     """Every figure with its interval; beside it popularity's, the live model's, those on the later split."""
     table = _table(("",), ("model", "95%", "popularity", "live", "temporal"))

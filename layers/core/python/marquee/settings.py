@@ -329,6 +329,13 @@ class RecommendSettings(FromEnvironment):
     """The API."""
 
     model_id: str = setting("MODEL_ID", "model a released version serves; empty means the newest one", "")
+    model_forced: int = setting(
+        "MODEL_FORCED",
+        "1 in a version whose model the gate had refused (`marquee release --force` sets it); its answers "
+        "say so",
+        0,
+        choices=(0, 1),
+    )
     deadline_ms: int = setting(
         "RECOMMEND_DEADLINE_MS",
         "answer within this many milliseconds or fall back",

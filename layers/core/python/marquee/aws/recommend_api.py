@@ -42,12 +42,16 @@ class RecommendApi:
     reader : the models.
     deadline_ms : what the caller waits, at most.
     namespace : CloudWatch namespace of the metrics.
+    forced : whether this version was released past the gate.
     """
 
-    def __init__(self, reader: ModelReader, *, deadline_ms: int, namespace: str) -> None:
+    def __init__(
+        self, reader: ModelReader, *, deadline_ms: int, namespace: str, forced: bool = False
+    ) -> None:
         self._reader = reader
         self._wait_seconds = deadline_ms / 1_000 * _SHARE_OF_DEADLINE
         self._namespace = namespace
+        self._forced = forced
 
     def open(self) -> None:
         """Load the model before a request asks for it; when there is none, the next request looks again."""
@@ -69,7 +73,7 @@ class RecommendApi:
         model = self._model(started)
         rows, scores, source, reason = self._rank(model, user_id, k, started)
         ids = [model.items.ids[row] for row in rows.tolist()]
-        provenance = Provenance.of(invocation, model.manifest, source)
+        provenance = Provenance.of(invocation, model.manifest, source, forced=self._forced)
         headers = {**_NOT_CACHED, **provenance.headers()}
         if wants_json(event):
             body = {

@@ -28,9 +28,9 @@ def compare(old: Manifest, new: Manifest) -> dict[str, Any]:
     ``models``, and pairs (of ``old``, of ``new``): ``figures`` by name, each with ``change``, None where one
     of the two has none; ``popularity`` and ``temporal`` likewise; ``users`` and ``items`` by group, NDCG@10
     and recall; ``hyperparameters`` and ``provenance``, only those that differ; ``shapes`` and
-    ``train_seconds``. ``same_dataset`` says whether the figures come from the same held-out ratings.
-    ``paired`` is what training measured of the two on the same users, None when it did not: the 95%
-    ``interval`` of NDCG@10 of ``new`` less that of ``old``.
+    ``train_seconds``; ``short``, what the deadline kept each from. ``same_dataset`` says whether the figures
+    come from the same held-out ratings. ``paired`` is what training measured of the two on the same users,
+    None when it did not: the 95% ``interval`` of NDCG@10 of ``new`` less that of ``old``.
     """
     both = (old, new)
     return {
@@ -46,6 +46,7 @@ def compare(old: Manifest, new: Manifest) -> dict[str, Any]:
         "provenance": _differing(*({name: getattr(one, name) for name in _PROVENANCE} for one in both)),
         "shapes": {name: [getattr(one.shapes, name) for one in both] for name in ("users", "items", "rank")},
         "train_seconds": [one.train_seconds for one in both],
+        "short": [{"stopped": one.stopped, "cut": one.metrics.get("cut")} for one in both],
     }
 
 
