@@ -38,6 +38,7 @@ def train(
     algorithm: Annotated[str, typer.Option(help="svd or nmf.")] = "svd",
     dataset: Annotated[str | None, typer.Option(help="Dataset id; the newest when left out.")] = None,
     objective: Annotated[str | None, typer.Option(help="ranking (the default) or rating.")] = None,
+    *,
     tuned: Annotated[
         bool, typer.Option("--tuned", help="With the settings that `marquee tune` kept, not the defaults.")
     ] = False,

@@ -47,11 +47,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """``metrics`` of a manifest: :func:`marquee.factors.evaluate.evaluate` without a deadline.
 
-    ``rmse`` and ``mae`` of a ranking model are those of the same algorithm's defaults for ``rating``, by Spark.
+    ``rmse`` and ``mae`` of a ranking model are those of the same algorithm's defaults for ``rating``.
     """
     sample = None if cells.count <= on_driver else _sample(cells, seed)
-    figures = _on(parts.per_user(cells), cells, made, seed, sample, live)
-    later = _on(parts.at_time(cells), cells, made, seed, sample, None)
+    figures = _on(parts.per_user(cells), cells, made, seed, sample=sample, live=live)
+    later = _on(parts.at_time(cells), cells, made, seed, sample=sample)
     return {"split": SPLIT} | figures | {"temporal": {"split": TEMPORAL} | later}
 
 
@@ -66,8 +66,9 @@ def _on(
     cells: Cells,
     made: SparkRecipe,
     seed: int,
+    *,
     sample: DataFrame | None,
-    live: LiveModel | None,
+    live: LiveModel | None = None,
 ) -> dict[str, Any]:
     both = split_parts.persist(DISK)
     figures: dict[str, Any] = {"rmse": None, "mae": None}
@@ -83,7 +84,8 @@ def _on(
     ranking, ranked = ranking_figures(_factors(fitted, rows), split, seed, crowd)
     figures |= ranking
     if live is not None:
-        figures["live"], theirs = _beside(live, both, cells, made, seed, split, rows, ranked, sample is None)
+        asked, everybody = (split, rows, ranked), sample is None
+        figures["live"], theirs = _beside(live, both, cells, made, seed, asked=asked, everybody=everybody)
         over = None if theirs is None else bootstrap_interval(ranked.ndcg - theirs)
         figures["intervals"]["ndcg_at_10_over_live"] = over
     rates = fitted
@@ -100,13 +102,12 @@ def _on(
 
 
 def _collected(both: DataFrame, cells: Cells, sample: DataFrame | None) -> tuple[Split, Any]:
-    """A split's interactions of the sample's users, or of all, and the user rows of the whole they stand for."""
+    """A split's interactions of the sample's users, or of all, and which rows those are."""
     chosen = both if sample is None else both.join(F.broadcast(sample), "row", "left_semi")
     table = chosen.toArrow().sort_by([("row", "ascending"), ("item", "ascending")])
     columns = {name: table[name].to_numpy() for name in table.column_names}
-    if sample is None:
-        rows = np.arange(cells.user_count)
-    else:
+    rows = np.arange(cells.user_count)
+    if sample is not None:
         rows = np.sort(sample.toArrow()["row"].to_numpy())
     user = np.searchsorted(rows, columns["row"])
     order = np.arange(len(table), dtype=np.int64)  # splits are made already
@@ -139,18 +140,13 @@ def _factors(fitted: Fitted, rows: Any) -> Factors:
 
 def _crowd(both: DataFrame, cells: Cells) -> Crowd:
     """What is counted over everybody."""
-    counts = np.zeros((2, len(cells.item_ids)), np.int64)
-    by_item = both.filter("NOT test").groupBy("item")
-    for row in by_item.agg(
-        F.count("*").alias("met"), F.sum(F.col("liked").cast("int")).alias("likes")
-    ).collect():
-        counts[:, row["item"]] = row["likes"], row["met"]
+    likes, met = parts.counts(both.filter("NOT test"), len(cells.item_ids))
     per_user = both.groupBy("row").agg(
         F.max((~F.col("test")).cast("int")).alias("learnt"),
         F.max((F.col("test") & F.col("liked")).cast("int")).alias("asked"),
     )
     eligible = per_user.filter("learnt = 1 AND asked = 1").count()
-    return Crowd(counts[0], counts[1], cells.user_count, int(eligible))
+    return Crowd(likes, met, cells.user_count, int(eligible))
 
 
 def _unranked(live: LiveModel, made: SparkRecipe, seed: int) -> dict[str, Any]:
@@ -177,18 +173,18 @@ def _known(
     return None, None
 
 
-def _beside(  # noqa: PLR0917
+def _beside(
     live: LiveModel,
     both: DataFrame,
     cells: Cells,
     made: SparkRecipe,
     seed: int,
-    split: Split,
-    rows: Any,
-    ranked: RankingPerUser,
+    *,
+    asked: tuple[Split, Any, RankingPerUser],
     everybody: bool,
 ) -> tuple[dict[str, Any], Any]:
     """``metrics.live`` and the NDCG of each user of ``ranked`` under the live model's recipe, fitted anew."""
+    split, rows, ranked = asked
     known, ndcg = _known(live, made, seed, ranked)
     if known is not None or live.recipe is None:
         return known or {}, ndcg

@@ -15,10 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import boto3
-import numpy as np
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from infra.spark import parts
 from infra.spark.als import fit
@@ -44,9 +42,8 @@ _OURS = re.compile(r"^marquee\.errors\.\w+: (.+)$", re.MULTILINE)
 
 
 def session() -> SparkSession:
-    """Spark as it was submitted; on this machine alone it listens on loopback and serves no pages."""
-    builder = SparkSession.builder.appName("marquee-train").config("spark.ui.showConsoleProgress", "false")
-    return builder.getOrCreate()
+    """Spark as it was submitted."""
+    return SparkSession.builder.appName("marquee-train").getOrCreate()
 
 
 def train(
@@ -81,19 +78,11 @@ def train(
     figures = evaluate(cells, made, request.seed, live)
     evaluated = time.perf_counter()
 
-    by_item = {
-        row["item"]: row
-        for row in everything.groupBy("item")
-        .agg(F.count("*").alias("met"), F.sum(F.col("liked").cast("int")).alias("likes"))
-        .collect()
-    }
-    counts = [[by_item[item][name] for item in range(len(cells.item_ids))] for name in ("likes", "met")]
+    likes, met = parts.counts(everything, len(cells.item_ids))
     small = {
         layout.ITEM_FACTORS: layout.encode_array(fitted.item_factors),
         layout.ITEMS: layout.encode_items(items_of(cells.item_ids, movies)),
-        layout.COLD_START: layout.encode_array(
-            best_of_counts(*(np.array(count, np.int64) for count in counts))
-        ),
+        layout.COLD_START: layout.encode_array(best_of_counts(likes, met)),
     }
     shards = Shards(cells, fitted, storage)
 

@@ -37,7 +37,7 @@ def missing() -> str | None:
 
 
 def command(master: str, arguments: Sequence[str], *, python: Path, submit: Path, memory: str) -> list[str]:
-    """The ``spark-submit`` of a job on this machine alone: nothing listens but on loopback, nothing on the web.
+    """The ``spark-submit`` of a job on this machine alone, listening on loopback only and serving no pages.
 
     Parameters
     ----------

@@ -32,7 +32,10 @@ _PARTS = pa.schema(
         "target": pa.float32(),
     }
 )
-_DDL = "row int, item int, rating float, implicit float, watched float, test boolean, liked boolean, target float"
+_DDL = (
+    "row int, item int, rating float, implicit float, watched float, test boolean, liked boolean,"
+    " target float"
+)
 _DAY, _SECOND = 86_400_000_000, 1_000_000
 
 
@@ -64,6 +67,15 @@ def at_time(cells: Cells) -> DataFrame:
         return pa.concat_tables(list(parts))
 
     return _by_shard(cells, split)
+
+
+def counts(parts: DataFrame, items: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Likings and pairs of each item, (items,)."""
+    likes, met = np.zeros(items, np.int64), np.zeros(items, np.int64)
+    liking = F.sum(F.col("liked").cast("int")).alias("likes")
+    for row in parts.groupBy("item").agg(F.count("*").alias("met"), liking).collect():
+        likes[row["item"]], met[row["item"]] = row["likes"], row["met"]
+    return likes, met
 
 
 def _by_shard(cells: Cells, make: Callable[[pa.Table, int], pa.Table]) -> DataFrame:

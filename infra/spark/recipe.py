@@ -16,9 +16,9 @@ class RankingALS:
     """MLlib's implicit ALS (Hu, Koren & Volinsky 2008; penalties grow with a row's likings, as in Zhou 2008).
 
     Σ_all c·(p − x·y)² + λ·Σ_u n_u·|x_u|² + λ·Σ_i n_i·|y_i|², with p = 1 and c = 1 + α·target where somebody
-    liked an item (:func:`marquee.factors.preference.preferences`), p = 0 and c = 1 elsewhere. α is the inverse
-    of our own solvers' weight of an unobserved cell. ``regularisation`` is λ, MLlib's ``regParam``, and
-    ``epochs`` its ``maxIter``.
+    liked an item (:func:`marquee.factors.preference.preferences`), p = 0 and c = 1 elsewhere. α is the
+    inverse of our own solvers' weight of an unobserved cell. ``regularisation`` is λ, MLlib's ``regParam``,
+    and ``epochs`` its ``maxIter``.
     """
 
     rank: int
@@ -104,7 +104,7 @@ class SparkRequest:
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> "SparkRequest":
-        """Check what was asked for, as the training function's event has it; InputError says what is accepted."""
+        """Check a request in the form of the training function's event; InputError says what is wrong."""
         unknown = set(event) - set(_ACCEPTED)
         if unknown:
             name = min(unknown)

@@ -1,6 +1,7 @@
-"""A model's files, shards of users by the executors that hold them, as ``marquee.factors.layout`` has them."""
+"""A model's shards of users, made and stored by the executors, as ``marquee.factors.layout`` has them."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -65,7 +66,7 @@ class Shards:
         for name, payload in self._empty.items():
             bucket.put(model_key(model_id, name), payload)
 
-    def _told(self) -> list[dict[str, object]]:
+    def _told(self) -> list[dict[str, Any]]:
         rows = self._files.select("name", "sha256", F.length("payload").alias("size")).collect()
         return [row.asDict() for row in rows]
 
