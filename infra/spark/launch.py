@@ -51,6 +51,7 @@ def command(master: str, arguments: Sequence[str], *, python: Path, submit: Path
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "WARN",
         "spark.sql.shuffle.partitions": "4",
         "spark.pyspark.python": str(python),
     }
@@ -113,7 +114,7 @@ def environment(target: Target, scratch: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(LAYERS / "core" / "python")]),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_LOCAL_DIRS": str(scratch),
-        "SPARK_HOME": "",
+        "SPARK_HOME": str(next(SPARK_ENV.glob("lib/python*/site-packages/pyspark"))),
         "AWS_DEFAULT_REGION": target.region,
         **endpoint,
         **keys,
