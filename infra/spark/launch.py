@@ -36,7 +36,9 @@ def missing() -> str | None:
     return None
 
 
-def command(master: str, arguments: Sequence[str], *, python: Path, submit: Path, memory: str) -> list[str]:
+def command(
+    master: str, arguments: Sequence[str], *, python: Path, submit: Path, memory: str, job: Path = JOB
+) -> list[str]:
     """The ``spark-submit`` of a job on this machine alone, listening on loopback only and serving no pages.
 
     Parameters
@@ -44,6 +46,7 @@ def command(master: str, arguments: Sequence[str], *, python: Path, submit: Path
     master : ``local[2]``, ``local[*]``.
     python : interpreter of driver and workers.
     submit : ``spark-submit``.
+    job : the script.
     memory : the JVM's heap, as Spark writes it: ``2g``.
     """
     settings = {
@@ -56,7 +59,7 @@ def command(master: str, arguments: Sequence[str], *, python: Path, submit: Path
         "spark.pyspark.python": str(python),
     }
     options = [part for name, value in settings.items() for part in ("--conf", f"{name}={value}")]
-    return [str(submit), "--master", master, "--driver-memory", memory, *options, str(JOB), *arguments]
+    return [str(submit), "--master", master, "--driver-memory", memory, *options, str(job), *arguments]
 
 
 def train(

@@ -2,6 +2,7 @@
 
 import io
 import json
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -97,4 +98,4 @@ def mixed(seed: int = 0) -> list[pa.Table]:
         }
     )
     cuts = [0, 2_500, 2_501, count]
-    return [table.slice(low, high - low) for low, high in zip(cuts, cuts[1:], strict=False)]
+    return [table.slice(low, high - low) for low, high in pairwise(cuts)]
