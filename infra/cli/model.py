@@ -149,7 +149,7 @@ def _facts(manifest: Manifest) -> Table:
         "Model": manifest.model_id,
         "Trained": f"{_minute(manifest.created_at)}, in {manifest.train_seconds:.1f} s"
         f" and {manifest.evaluation_seconds:.1f} s for the figures",
-        "Made by": f"{manifest.algorithm} for {manifest.objective}, seed {manifest.seed}",
+        "Made by": f"{manifest.algorithm} for {manifest.objective}, seed {manifest.seed}, {manifest.engine}",
         "Settings": settings,
         "Settings from": told or "not known",
         "Dataset": f"{manifest.dataset_id}, version {manifest.delta_version} of the events",

@@ -10,41 +10,18 @@ from marquee.dataset.splits import Split, split_at_time, split_per_user
 from marquee.errors import TrainingError
 from marquee.factors import gate
 from marquee.factors.bayesian import BayesianSettings, Posterior
+from marquee.factors.figures import MOST_USERS, SPLIT, TEMPORAL, K, means, nothing_ranked, ranking_figures
 from marquee.factors.fit import Recipe, fit, posterior, recipe
 from marquee.factors.intervals import bootstrap_interval
 from marquee.factors.live import NOTHING_LIVE, Live
-from marquee.factors.metrics import (
-    RankingPerUser,
-    popularity_factors,
-    rank_per_user,
-    rankable,
-    rating_metrics,
-)
+from marquee.factors.metrics import RankingPerUser, rank_per_user, rating_metrics
 from marquee.factors.model import Factors
 from marquee.factors.pace import Deadline
 from marquee.factors.preference import liked
 from marquee.factors.since_live import NO_TIME, since_live, whole
 
-K = 10
-SPLIT = "last 20% of each user's ratings by time"
-TEMPORAL = "last 20% of all ratings by time"
-LIGHT_ENTRIES, HEAVY_ENTRIES = 20, 100
-"""A user with fewer entries than the first is new, with fewer than the second light, else heavy."""
-HEAD_SHARE = 0.5
-"""The head is the fewest items that together have this share of the likings; the rest is the tail."""
-MOST_USERS = 20_000
-"""Ranking figures of more users would cost more than fitting; an interval over so many is narrow enough."""
 _SECONDS_PER_SCORE = 3e-8
 """Of one user and item to be ranked, about twice what two cores take."""
-
-_NAMES = {
-    "ndcg_at_10": "ndcg",
-    "recall_at_10": "recall",
-    "mrr_at_10": "mrr",
-    "hit_rate_at_10": "hit_rate",
-    "coverage": "coverage",
-    "novelty": "novelty",
-}
 
 
 def evaluate(
@@ -102,7 +79,7 @@ def _on(
 ) -> dict[str, Any]:
     """Figures of one split; ``cut`` grows by the names of those for which time was too short."""
     figures: dict[str, Any] = {"rmse": None, "mae": None}
-    nothing = _means(None) | {"users_evaluated": 0, "users_eligible": 0, "popularity": _means(None)}
+    nothing = nothing_ranked()
     trainable = len(split.train) and (made.objective == "ranking" or split.train.rated.any())
     if not trainable or not len(split.test):
         return figures | nothing | _live_unranked(live, made, seed, cut)
@@ -118,25 +95,12 @@ def _on(
         figures |= nothing | _live_unranked(live, made, seed, cut)
         cut.append("rating")
         return figures
-    relevant = split.test.select(liked(split.test))
-    likes = np.bincount(split.train.item[liked(split.train)], minlength=split.train.items)
-    eligible = rankable(split.train, relevant)
-    rows = _drawn(eligible, seed)
-    ranked = rank_per_user(fitted, split.train, relevant, K, rows)
-    popular = rank_per_user(popularity_factors(likes, split.train.users), split.train, relevant, K, rows)
-    figures |= _means(ranked) | {"users_evaluated": len(rows), "users_eligible": len(eligible)}
-    figures["popularity"] = _means(popular)
-    figures["intervals"] = {
-        "ndcg_at_10": bootstrap_interval(ranked.ndcg),
-        "recall_at_10": bootstrap_interval(ranked.recall),
-        "ndcg_at_10_over_popularity": bootstrap_interval(ranked.ndcg - popular.ndcg),
-    }
+    ranking, ranked = ranking_figures(fitted, split, seed)
+    figures |= ranking
     if live is not None:
         figures["live"], ndcg = _beside_live(live, made, seed, split, ranked, deadline=deadline, cut=cut)
         over = None if ndcg is None else bootstrap_interval(ranked.ndcg - ndcg)
         figures["intervals"]["ndcg_at_10_over_live"] = over
-    figures["users"] = _by_users(ranked, popular, split)
-    figures["items"] = _by_items(ranked, popular, relevant, likes)
     if not split.train.rated.any():
         return figures
     rates, pace = fitted, whole(errors_of, deadline)
@@ -148,8 +112,11 @@ def _on(
     return figures | _errors(rates, exact, split)
 
 
-def _told(live: Live, status: str, reason: str | None, found: RankingPerUser | None = None) -> dict[str, Any]:
-    return {"model_id": live.model_id, "status": status, "reason": reason} | _means(found)
+def told(
+    model_id: str | None, status: str, reason: str | None, found: RankingPerUser | None = None
+) -> dict[str, Any]:
+    """``metrics.live``; ``found`` are the live model's lists."""
+    return {"model_id": model_id, "status": status, "reason": reason} | means(found)
 
 
 def _unfitted(
@@ -162,17 +129,17 @@ def _unfitted(
     ranked : the candidate's lists; None when nothing could be fitted or asked.
     """
     if live == NOTHING_LIVE:
-        return _told(live, gate.NOTHING_LIVE, live.reason)
+        return told(live.model_id, gate.NOTHING_LIVE, live.reason)
     if live.recipe is None:
-        return _told(live, gate.NOT_COMPARED, live.reason)
+        return told(live.model_id, gate.NOT_COMPARED, live.reason)
     if not live.differs_from(made, seed):
         reason = "both are made by the same recipe and seed, so that on the same data they are the same"
-        return _told(live, gate.SAME_RECIPE, reason, ranked)
+        return told(live.model_id, gate.SAME_RECIPE, reason, ranked)
     if ranked is None and "ranking" in cut:
         cut.append("live")
-        return _told(live, gate.NOT_COMPARED, NO_TIME)
+        return told(live.model_id, gate.NOT_COMPARED, NO_TIME)
     if ranked is None or not len(ranked.rows):
-        return _told(live, gate.NOT_COMPARED, "too little is held out")
+        return told(live.model_id, gate.NOT_COMPARED, "too little is held out")
     return None
 
 
@@ -199,20 +166,15 @@ def _beside_live(
     try:
         fitted = fit(split.train, live.recipe, live.seed, pace)
     except TrainingError as error:
-        return _told(live, gate.NOT_COMPARED, f"its recipe cannot be fitted on this dataset: {error}"), None
+        return told(
+            live.model_id, gate.NOT_COMPARED, f"its recipe cannot be fitted on this dataset: {error}"
+        ), None
     if pace.stopped:
         cut.append("live")
-        return _told(live, gate.NOT_COMPARED, NO_TIME), None
+        return told(live.model_id, gate.NOT_COMPARED, NO_TIME), None
     relevant = split.test.select(liked(split.test))
     theirs = rank_per_user(fitted, split.train, relevant, K, ranked.rows)
-    return _told(live, gate.COMPARED, None, theirs), theirs.ndcg
-
-
-def _drawn(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """All rows, or :data:`MOST_USERS` of them drawn without replacement, rising."""
-    if len(rows) <= MOST_USERS:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, MOST_USERS, replace=False))
+    return told(live.model_id, gate.COMPARED, None, theirs), theirs.ndcg
 
 
 def _errors(rates: Factors, exact: Posterior | None, split: Split) -> dict[str, Any]:
@@ -228,55 +190,3 @@ def _errors(rates: Factors, exact: Posterior | None, split: Split) -> dict[str, 
             "rmse_served": errors.rmse,
         }
     return figures
-
-
-def _means(ranked: RankingPerUser | None) -> dict[str, float | None]:
-    found = ranked.mean() if ranked is not None else None
-    return {key: getattr(found, name, None) for key, name in _NAMES.items()}
-
-
-def _by_users(ranked: RankingPerUser, popular: RankingPerUser, split: Split) -> dict[str, Any]:
-    """Figures of new, light and heavy users, by the entries they have in training."""
-    entries = np.diff(split.train.indptr)[ranked.rows]
-    groups = {
-        "new": entries < LIGHT_ENTRIES,
-        "light": (entries >= LIGHT_ENTRIES) & (entries < HEAVY_ENTRIES),
-        "heavy": entries >= HEAVY_ENTRIES,
-    }
-    return {
-        name: _means(ranked.select(mask))
-        | {
-            "users_evaluated": int(mask.sum()),
-            "ndcg_at_10_interval": bootstrap_interval(ranked.ndcg[mask]),
-            "popularity": _means(popular.select(mask)),
-        }
-        for name, mask in groups.items()
-    }
-
-
-def _by_items(
-    ranked: RankingPerUser, popular: RankingPerUser, relevant: Interactions, likes: NDArray[np.int64]
-) -> dict[str, Any]:
-    """Recall of the relevant items that belong to the head, and of those in the tail."""
-    falling = np.argsort(-likes, kind="stable")
-    before = np.cumsum(likes[falling]) - likes[falling]
-    head = np.zeros(len(likes), np.bool_)
-    head[falling[before < HEAD_SHARE * likes.sum()]] = True
-    return {
-        name: {
-            "items": int(part.sum()),
-            "recall_at_10": _recall(ranked, relevant, part),
-            "popularity": {"recall_at_10": _recall(popular, relevant, part)},
-        }
-        for name, part in (("head", head), ("tail", ~head))
-    }
-
-
-def _recall(ranked: RankingPerUser, relevant: Interactions, part: NDArray[np.bool_]) -> float | None:
-    """Mean over users with a relevant item in ``part`` of the share of those that they are shown."""
-    wanted = np.bincount(relevant.user[part[relevant.item]], minlength=relevant.users)[ranked.rows]
-    asked = wanted > 0
-    if not asked.any():
-        return None
-    found = (ranked.hits & part[ranked.lists]).sum(axis=1)
-    return float((found[asked] / wanted[asked]).mean())

@@ -88,11 +88,17 @@ def rank_per_user(
     relevant: Interactions,
     k: int = 10,
     rows: NDArray[np.int64] | None = None,
+    *,
+    met: tuple[NDArray[np.int64], int] | None = None,
 ) -> RankingPerUser:
     """Rank the catalogue for every user of :func:`rankable`, or for those of ``rows`` alone.
 
     Users are taken in blocks whose score matrix fills at most :data:`BLOCK_BYTES`. Equal scores at the edge
     of the list are settled the same way each time, but by no rule.
+
+    Parameters
+    ----------
+    met : how many users met each item (items,), and users in all, for the novelty; None counts ``seen``.
     """
     rows = rankable(seen, relevant) if rows is None else rows
     wanted = relevant.user.astype(np.int64) * relevant.items + relevant.item
@@ -100,7 +106,8 @@ def rank_per_user(
     discount = 1.0 / np.log2(np.arange(k) + 2.0)
     ideal = np.concatenate([[0.0], np.cumsum(discount)])
     counts = np.diff(relevant.indptr)[rows]
-    information = -np.log2((np.bincount(seen.item, minlength=seen.items) + 1) / (seen.users + 1))
+    entries, users = met or (np.bincount(seen.item, minlength=seen.items), seen.users)
+    information = -np.log2((entries + 1) / (users + 1))
     hits = np.zeros((len(rows), k), np.bool_)
     lists, listed = np.zeros((len(rows), k), np.int32), np.zeros((len(rows), k), np.bool_)
     for start, best, finite in _top_lists(factors, seen, rows, k):
