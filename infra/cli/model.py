@@ -181,10 +181,15 @@ def _paired(found: dict[str, Any]) -> str:
     paired = found["paired"]
     if paired is None:
         return "No paired difference: neither was trained while the other was live."
-    return (
+    lines = [
         f"Paired difference in NDCG@10, on the same users of {escape(paired['dataset_id'])}:"
         f" {plots.interval_of(paired['interval'], '+')} (95%)"
-    )
+    ]
+    for path, interval in paired["others"].items():
+        *places, figure = path.split("/")
+        named = " ".join((*places[::-1], plots.TITLES[figure]))
+        lines.append(f"  {named}: {plots.interval_of(interval, '+')}")
+    return "\n".join(lines)
 
 
 def _minute(time: str) -> str:

@@ -21,10 +21,19 @@ from marquee.errors import TrainingError
 from marquee.factors import fit as numpy_fit
 from marquee.factors import gate
 from marquee.factors.evaluate import told
-from marquee.factors.figures import MOST_USERS, SPLIT, TEMPORAL, Crowd, K, nothing_ranked, ranking_figures
+from marquee.factors.figures import (
+    MOST_USERS,
+    SPLIT,
+    TEMPORAL,
+    Crowd,
+    K,
+    beside_live,
+    error_figures,
+    nothing_ranked,
+    ranking_figures,
+)
 from marquee.factors.fit import Recipe
-from marquee.factors.intervals import bootstrap_interval
-from marquee.factors.metrics import RankingPerUser, rank_per_user, rating_metrics
+from marquee.factors.metrics import RankingPerUser, rank_per_user, rating_errors
 from marquee.factors.model import Factors
 from marquee.factors.preference import liked
 
@@ -86,8 +95,7 @@ def _on(
     if live is not None:
         asked, everybody = (split, rows, ranked), sample is None
         figures["live"], theirs = _beside(live, both, cells, made, seed, asked=asked, everybody=everybody)
-        over = None if theirs is None else bootstrap_interval(ranked.ndcg - theirs)
-        figures["intervals"]["ndcg_at_10_over_live"] = over
+        beside_live(figures, split, ranked, theirs, crowd)
     rates = fitted
     if made.objective == "ranking":
         rating = spark_recipe(made.algorithm, "rating")
@@ -95,8 +103,10 @@ def _on(
             rates = fit(both, len(cells.item_ids), cells.rating_scale, rating, seed)
         except TrainingError:
             return figures
-    if (errors := rating_metrics(_factors(rates, rows), split.test)) is not None:
-        figures |= {"rmse": errors.rmse, "mae": errors.mae}
+    if len(errors := rating_errors(_factors(rates, rows), split.test)):
+        found, intervals = error_figures(errors, split.test)
+        figures |= found
+        figures["intervals"] |= intervals
     both.unpersist()
     return figures
 
@@ -163,13 +173,13 @@ def _told(
 def _known(
     live: LiveModel, made: SparkRecipe, seed: int, ranked: RankingPerUser | None
 ) -> tuple[dict[str, Any] | None, Any]:
-    """``metrics.live`` and each user's NDCG, as far as it takes no fit."""
+    """``metrics.live`` and the live model's lists, as far as it takes no fit."""
     if live.recipe is None:
         status = gate.NOTHING_LIVE if live.model_id is None and not live.reason else gate.NOT_COMPARED
         return _told(live, status, live.reason or "nothing is live to compare with"), None
     if (live.recipe, live.seed) == (made, seed):
         reason = "both are made by the same recipe and seed, so that on the same data they are the same"
-        return _told(live, gate.SAME_RECIPE, reason, ranked), None if ranked is None else ranked.ndcg
+        return _told(live, gate.SAME_RECIPE, reason, ranked), ranked
     return None, None
 
 
@@ -183,11 +193,11 @@ def _beside(
     asked: tuple[Split, Any, RankingPerUser],
     everybody: bool,
 ) -> tuple[dict[str, Any], Any]:
-    """``metrics.live`` and the NDCG of each user of ``ranked`` under the live model's recipe, fitted anew."""
+    """``metrics.live`` and the lists of the users of ``ranked`` under its recipe, fitted anew."""
     split, rows, ranked = asked
-    known, ndcg = _known(live, made, seed, ranked)
+    known, lists = _known(live, made, seed, ranked)
     if known is not None or live.recipe is None:
-        return known or {}, ndcg
+        return known or {}, lists
     if not len(ranked.rows):
         return _told(live, gate.NOT_COMPARED, "too little is held out"), None
     try:
@@ -203,4 +213,4 @@ def _beside(
         return _told(live, gate.NOT_COMPARED, f"its recipe cannot be fitted on this dataset: {error}"), None
     relevant = split.test.select(liked(split.test))
     theirs = rank_per_user(factors, split.train, relevant, K, ranked.rows)
-    return _told(live, gate.COMPARED, None, theirs), theirs.ndcg
+    return _told(live, gate.COMPARED, None, theirs), theirs

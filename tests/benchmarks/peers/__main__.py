@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from infra.paths import BUILD
-from tests.benchmarks.limits.measured import beside_lambdas_limits
+from tests.benchmarks.limits.measured import batch_failures, beside_lambdas_limits
 from tests.benchmarks.peers import curves
 from tests.benchmarks.peers.contestants import CONTESTANTS, lacking
 
@@ -55,6 +55,9 @@ def main() -> None:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(report, indent=1) + "\n")
     print(f"\nwritten to {arguments.output}")
+    failures = batch_failures(report["all_users_batch"]) if "all_users_batch" in report else []
+    if failures:
+        sys.exit("; ".join(failures))
 
 
 def _measure(path: Path, names: list[str], runs: int, *, draw: bool) -> dict[str, Any]:

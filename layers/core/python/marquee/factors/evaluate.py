@@ -10,11 +10,20 @@ from marquee.dataset.splits import Split, split_at_time, split_per_user
 from marquee.errors import TrainingError
 from marquee.factors import gate
 from marquee.factors.bayesian import BayesianSettings, Posterior
-from marquee.factors.figures import MOST_USERS, SPLIT, TEMPORAL, K, means, nothing_ranked, ranking_figures
+from marquee.factors.figures import (
+    MOST_USERS,
+    SPLIT,
+    TEMPORAL,
+    K,
+    beside_live,
+    error_figures,
+    means,
+    nothing_ranked,
+    ranking_figures,
+)
 from marquee.factors.fit import Recipe, fit, posterior, recipe
-from marquee.factors.intervals import bootstrap_interval
 from marquee.factors.live import NOTHING_LIVE, Live
-from marquee.factors.metrics import RankingPerUser, rank_per_user, rating_metrics
+from marquee.factors.metrics import RankingPerUser, rank_per_user, rating_errors
 from marquee.factors.model import Factors
 from marquee.factors.pace import Deadline
 from marquee.factors.preference import liked
@@ -52,7 +61,13 @@ def evaluate(
     errors_of = rating or recipe(made.algorithm, "rating")
     figures = _on(split_per_user(interactions), made, seed, limit, cut, errors_of=errors_of, live=live)
     later = _on(
-        split_at_time(interactions), made, seed, limit, temporal_cut := list[str](), errors_of=errors_of
+        split_at_time(interactions),
+        made,
+        seed,
+        limit,
+        temporal_cut := list[str](),
+        errors_of=errors_of,
+        live=live,
     )
     cut += [f"temporal.{name}" for name in temporal_cut]
     if live.stored is not None:
@@ -75,7 +90,7 @@ def _on(
     cut: list[str],
     *,
     errors_of: Recipe,
-    live: Live | None = None,
+    live: Live,
 ) -> dict[str, Any]:
     """Figures of one split; ``cut`` grows by the names of those for which time was too short."""
     figures: dict[str, Any] = {"rmse": None, "mae": None}
@@ -97,10 +112,8 @@ def _on(
         return figures
     ranking, ranked = ranking_figures(fitted, split, seed)
     figures |= ranking
-    if live is not None:
-        figures["live"], ndcg = _beside_live(live, made, seed, split, ranked, deadline=deadline, cut=cut)
-        over = None if ndcg is None else bootstrap_interval(ranked.ndcg - ndcg)
-        figures["intervals"]["ndcg_at_10_over_live"] = over
+    figures["live"], lists, theirs = _beside_live(live, made, seed, split, ranked, deadline=deadline, cut=cut)
+    beside_live(figures, split, ranked, lists)
     if not split.train.rated.any():
         return figures
     rates, pace = fitted, whole(errors_of, deadline)
@@ -109,7 +122,18 @@ def _on(
     if pace.stopped:
         cut.append("rating")
         return figures
-    return figures | _errors(rates, exact, split)
+    errors = rating_errors(rates, split.test)
+    if not len(errors):
+        return figures
+    others = None
+    if lists is not None:
+        rated = made if made.objective == "rating" else errors_of
+        others = _live_errors(live, split, theirs, (rated, seed, errors), deadline=deadline, cut=cut)
+    found, intervals = error_figures(errors, split.test, others)
+    figures["intervals"] |= intervals
+    if others is not None:
+        figures["live"] |= error_figures(others, split.test)[0]
+    return figures | found | _distillation(exact, split, found["rmse"])
 
 
 def told(
@@ -143,8 +167,8 @@ def _unfitted(
     return None
 
 
-def _live_unranked(live: Live | None, made: Recipe, seed: int, cut: list[str]) -> dict[str, Any]:
-    return {} if live is None else {"live": _unfitted(live, made, seed, None, cut)}
+def _live_unranked(live: Live, made: Recipe, seed: int, cut: list[str]) -> dict[str, Any]:
+    return {"live": _unfitted(live, made, seed, None, cut)}
 
 
 def _beside_live(
@@ -156,37 +180,67 @@ def _beside_live(
     *,
     deadline: Deadline,
     cut: list[str],
-) -> tuple[dict[str, Any], NDArray[np.float64] | None]:
-    """``metrics.live``, and the NDCG of each user of ``ranked`` under the live model's recipe."""
+) -> tuple[dict[str, Any], RankingPerUser | None, Factors | None]:
+    """``metrics.live``; the lists of the users of ``ranked`` and the factors by the live model's recipe.
+
+    Lists are None where the two could not be compared, factors where the candidate's are the same.
+    """
     known = _unfitted(live, made, seed, ranked, cut)
     if known is not None or live.recipe is None:
-        return known or {}, ranked.ndcg if known and known["status"] == gate.SAME_RECIPE else None
+        return known or {}, ranked if known and known["status"] == gate.SAME_RECIPE else None, None
     seconds = ranking_seconds(split.train.users, split.train.items, models=1)
     pace = whole(live.recipe, deadline.earlier(seconds))
     try:
         fitted = fit(split.train, live.recipe, live.seed, pace)
     except TrainingError as error:
-        return told(
-            live.model_id, gate.NOT_COMPARED, f"its recipe cannot be fitted on this dataset: {error}"
-        ), None
+        reason = f"its recipe cannot be fitted on this dataset: {error}"
+        return told(live.model_id, gate.NOT_COMPARED, reason), None, None
     if pace.stopped:
         cut.append("live")
-        return told(live.model_id, gate.NOT_COMPARED, NO_TIME), None
+        return told(live.model_id, gate.NOT_COMPARED, NO_TIME), None, None
     relevant = split.test.select(liked(split.test))
     theirs = rank_per_user(fitted, split.train, relevant, K, ranked.rows)
-    return told(live.model_id, gate.COMPARED, None, theirs), theirs.ndcg
+    return told(live.model_id, gate.COMPARED, None, theirs), theirs, fitted
 
 
-def _errors(rates: Factors, exact: Posterior | None, split: Split) -> dict[str, Any]:
-    errors = rating_metrics(rates, split.test)
-    if errors is None:
+def _live_errors(
+    live: Live,
+    split: Split,
+    theirs: Factors | None,
+    ours: tuple[Recipe, int, NDArray[np.float64]],
+    *,
+    deadline: Deadline,
+    cut: list[str],
+) -> NDArray[np.float64] | None:
+    """Errors of the live model: its own, or those of its algorithm fitted for ``rating``; None without time.
+
+    Parameters
+    ----------
+    theirs : factors of its recipe, fitted for the ranking figures.
+    ours : what the candidate's errors come from: recipe, seed, and the errors themselves.
+    """
+    rated, seed, errors = ours
+    if live.recipe is None or theirs is None:
+        return errors
+    if live.recipe.objective == "rating":
+        return rating_errors(theirs, split.test)
+    same = live.recipe.algorithm == rated.algorithm
+    wanted = rated if same else recipe(live.recipe.algorithm, "rating")
+    if (wanted, live.seed) == (rated, seed):
+        return errors
+    pace = whole(wanted, deadline)
+    found = fit(split.train, wanted, live.seed, pace)
+    if pace.stopped:
+        cut.append("live.rating")
+        return None
+    return rating_errors(found, split.test)
+
+
+def _distillation(exact: Posterior | None, split: Split, rmse: float) -> dict[str, Any]:
+    """What serving one pair of factors costs, of a model that has a posterior."""
+    if exact is None:
         return {}
-    figures: dict[str, Any] = {"rmse": errors.rmse, "mae": errors.mae}
-    if exact is not None:
-        test = split.test
-        off = np.clip(exact.predict(test.user, test.item), 1, test.rating_scale) - test.rating
-        figures["distillation"] = {
-            "rmse_posterior": float(np.sqrt(np.mean(off.astype(np.float64) ** 2))),
-            "rmse_served": errors.rmse,
-        }
-    return figures
+    test = split.test.select(split.test.rated)
+    off = np.clip(exact.predict(test.user, test.item), 1, test.rating_scale) - test.rating
+    posterior_rmse = float(np.sqrt(np.mean(off.astype(np.float64) ** 2)))
+    return {"distillation": {"rmse_posterior": posterior_rmse, "rmse_served": rmse}}

@@ -170,6 +170,14 @@ class RatingMetrics:
 
 def rating_metrics(factors: Factors, test: Interactions) -> RatingMetrics | None:
     """Errors on the ratings of ``test``, predictions clipped to the scale; None when it holds no rating."""
+    error = rating_errors(factors, test)
+    if not len(error):
+        return None
+    return RatingMetrics(float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error))), len(error))
+
+
+def rating_errors(factors: Factors, test: Interactions) -> NDArray[np.float64]:
+    """Prediction, clipped to the scale, less rating, of each entry of ``test`` that has one, in order."""
     rated = test.rated
     users, items = test.user[rated], test.item[rated]
     truth, error = test.rating[rated], np.empty(len(users), np.float64)
@@ -180,6 +188,4 @@ def rating_metrics(factors: Factors, test: Interactions) -> RatingMetrics | None
             "nd,nd->n", factors.user_factors[users[part]], factors.item_factors[items[part]]
         )
         error[part] = np.clip(predicted, 1, test.rating_scale) - truth[part]
-    if not len(error):
-        return None
-    return RatingMetrics(float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error))), len(error))
+    return error
