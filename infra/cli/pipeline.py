@@ -9,8 +9,12 @@ from rich.console import Console
 
 from infra import aws, pipeline
 from infra.cli.options import Stage, target
-from marquee.errors import InputError
+from infra.spark import launch
+from infra.spark.recipe import SparkRequest
+from marquee.errors import InputError, SettingError
 from marquee.factors.fit import recipe
+from marquee.factors.manifest import NUMPY, SPARK
+from marquee.settings import StorageSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -50,20 +54,29 @@ def train(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=999_999, help="Of the fit; 0 when left out.")] = None,
+    engine: Annotated[
+        str, typer.Option(help="numpy (in Lambda) or spark (MLlib, in a Spark on this machine).")
+    ] = NUMPY,
     stage: Stage = aws.LOCAL_STAGE,
 ) -> None:
-    """Train a model in Lambda and print its manifest's head.
+    """Train a model and print its manifest's head.
 
     What --set names wins over defaults and over --tuned. Exit code 1 when a name or a value is not accepted.
     """
+    if engine not in (NUMPY, SPARK):
+        raise SettingError(f"--engine {engine!r} is unknown: use {NUMPY} or {SPARK}")
     hyperparameters = _hyperparameters(settings or ())
-    if not tuned:  # with tuned settings only the function knows which the others are
+    if engine == NUMPY and not tuned:  # with tuned settings only the function knows which the others are
         recipe(algorithm, objective or "ranking", hyperparameters)
     request: dict[str, Any] = {"algorithm": algorithm, "dataset_id": dataset, "objective": objective}
     request |= {"tuned": tuned or None, "hyperparameters": hyperparameters or None, "seed": seed}
     given = {key: value for key, value in request.items() if value is not None}
-    with Console(stderr=True).status(f"training {algorithm} in Lambda"):
-        manifest = pipeline.train(target(stage).client("lambda"), stage, given)
+    where = target(stage)
+    with Console(stderr=True).status(f"training {algorithm} in {'Spark' if engine == SPARK else 'Lambda'}"):
+        if engine == SPARK:
+            manifest = _in_spark(where, stage, given)
+        else:
+            manifest = pipeline.train(where.client("lambda"), stage, given)
     typer.echo(json.dumps({key: value for key, value in manifest.items() if key != "files"}, indent=1))
 
 
@@ -101,3 +114,11 @@ def retrain(stage: Stage = aws.LOCAL_STAGE) -> None:
         {key: value for key, value in one.items() if key != "files"} for one in answer.get("models", ())
     ]
     typer.echo(json.dumps(answer | ({"models": models} if models else {}), indent=1))
+
+
+def _in_spark(where: aws.Target, stage: str, request: dict[str, Any]) -> dict[str, Any]:
+    if "tuned" in request:
+        raise SettingError("--tuned settings are those of our own solvers: leave it out with --engine spark")
+    SparkRequest.from_event(request)  # what is wrong is said before Spark takes its seconds to start
+    bucket = StorageSettings.from_env().bucket
+    return launch.train(where, bucket, request, recommend_function=f"marquee-recommend-{stage}")

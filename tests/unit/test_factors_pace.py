@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marquee.factors import evaluate as evaluation
+from marquee.factors import figures as evaluation
 from marquee.factors.evaluate import evaluate
 from marquee.factors.fit import ALGORITHMS, OBJECTIVES, Recipe, fit, recipe
 from marquee.factors.gate import NOT_COMPARED, SAME_RECIPE, judge

@@ -9,6 +9,7 @@ from marquee.aws.model_store import ModelStore
 from marquee.errors import InputError, MarqueeError
 from marquee.factors.fit import recipe
 from marquee.factors.live import NOTHING_LIVE, Live
+from marquee.factors.manifest import NUMPY
 
 
 def find_live(bucket: Bucket, functions: Any, function_name: str) -> Live:
@@ -30,6 +31,8 @@ def find_live(bucket: Bucket, functions: Any, function_name: str) -> Live:
         if model_id is None:
             return NOTHING_LIVE
         manifest = ModelStore(bucket).read_manifest(model_id)
+        if manifest.engine != NUMPY:
+            return Live(model_id, reason=f"it was trained by {manifest.engine}, whose solver is not here")
         made = recipe(manifest.algorithm, manifest.objective, manifest.hyperparameters)
         if manifest.stopped is not None:
             made = made.of_epochs(int(manifest.stopped["epochs_done"]))

@@ -70,6 +70,7 @@ def record(
     described = {
         "algorithm": manifest.algorithm,
         "objective": manifest.objective,
+        "engine": manifest.engine,
         "seed": manifest.seed,
         "rating_scale": manifest.rating_scale,
         "users": manifest.shapes.users,

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -195,7 +195,7 @@ def train(
     manifest = ModelStore(bucket).write(
         request.recipe.algorithm, lambda: _files(factors, interactions, movies, shards), describe
     )
-    _report(manifest, metrics.namespace, fitted - started, pace.epoch_seconds)
+    report(manifest, metrics.namespace, fitted - started, pace.epoch_seconds)
     return manifest.to_dict()
 
 
@@ -231,24 +231,25 @@ def _files(
 ) -> Iterator[tuple[str, bytes]]:
     """Every file of the model but the manifest."""
     yield layout.ITEM_FACTORS, layout.encode_array(factors.item_factors)
-    yield layout.ITEMS, layout.encode_items(_items(interactions, movies))
+    yield layout.ITEMS, layout.encode_items(items_of(interactions.item_ids, movies))
     yield layout.COLD_START, layout.encode_array(cold_start_rows(interactions))
     for shard, users in user_shards(factors, interactions, shards):
         yield layout.shard_key(shard), layout.encode_shard(users)
 
 
-def _items(interactions: Interactions, movies: Mapping[str, Film]) -> layout.Items:
+def items_of(item_ids: Sequence[str], movies: Mapping[str, Film]) -> layout.Items:
+    """The catalogue of a model whose item rows are these ids, with what is known of each."""
     unknown = Film(None, None, (), None)
-    known = [movies.get(movie_id, unknown) for movie_id in interactions.item_ids]
+    known = [movies.get(movie_id, unknown) for movie_id in item_ids]
     return layout.Items(
-        ids=interactions.item_ids,
+        ids=item_ids,
         titles=[movie.title for movie in known],
         years=[movie.year for movie in known],
         genres=[movie.genres for movie in known],
     )
 
 
-def _report(manifest: Manifest, namespace: str, train_seconds: float, epoch_seconds: float) -> None:
+def report(manifest: Manifest, namespace: str, train_seconds: float, epoch_seconds: float) -> None:
     """EMF metrics of this training, with the algorithm as the one dimension."""
     figures = manifest.metrics
     named = {"RMSE": "rmse", "NDCGAt10": "ndcg_at_10", "RecallAt10": "recall_at_10", "Coverage": "coverage"}

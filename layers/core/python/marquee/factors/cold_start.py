@@ -19,7 +19,14 @@ def cold_start_rows(interactions: Interactions, limit: int = COLD_START_ITEMS) -
     """
     likes = np.bincount(interactions.item[liked(interactions)], minlength=interactions.items)
     entries = np.bincount(interactions.item, minlength=interactions.items)
-    overall = likes.sum() / max(len(interactions), 1)
+    return best_of_counts(likes, entries, limit)
+
+
+def best_of_counts(
+    likes: NDArray[np.int64], entries: NDArray[np.int64], limit: int = COLD_START_ITEMS
+) -> NDArray[np.int32]:
+    """:func:`cold_start_rows` from the likings and the entries of each item, (items,)."""
+    overall = int(likes.sum()) / max(int(entries.sum()), 1)
     share = (likes + _PRIOR_ENTRIES * overall) / (entries + _PRIOR_ENTRIES)
     met = np.flatnonzero(entries)
     best = met[np.lexsort((met, -entries[met], -(likes * share)[met]))]
