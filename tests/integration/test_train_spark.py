@@ -46,14 +46,9 @@ FAST = {"rank": 16, "epochs": 4}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def installed() -> Iterator[None]:
-    """Short jobs are over before the JVM's second compiler has paid for itself."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+def installed() -> None:
     lacking = launch.missing()
     require(lacking is None, lacking or "")
-    yield
-    patch.undo()
 
 
 @pytest.fixture(scope="module")
