@@ -18,7 +18,9 @@ from marquee.errors import StackError
 JOB = Path(__file__).with_name("job.py")
 _LEAST_JAVA = 17
 _TOLD = re.compile(r"^marquee: (.+)$", re.MULTILINE)
+_CAUSE = re.compile(r"(Caused by: |Exception in |: )?[\w.]+(Error|Exception)\b")
 _LAST_LINES = 15
+_CAUSES = 5
 
 
 def missing() -> str | None:
@@ -138,4 +140,6 @@ def _answer(code: int, log: str) -> dict[str, Any]:
     told = _TOLD.findall(log)
     if told:
         raise StackError(told[-1])
-    raise StackError(f"Spark ended with code {code}:\n" + "\n".join(log.splitlines()[-_LAST_LINES:]))
+    lines = log.splitlines()
+    causes = [line.strip() for line in lines[:-_LAST_LINES] if _CAUSE.match(line.strip())][-_CAUSES:]
+    raise StackError(f"Spark ended with code {code}:\n" + "\n".join(causes + lines[-_LAST_LINES:]))

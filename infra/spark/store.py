@@ -75,26 +75,31 @@ def _encoded(cells: Cells, fitted: Fitted) -> DataFrame:
     """``name``, ``sha256`` and ``payload`` of the shard of every user there is."""
     absent = fitted.absent
     users = cells.users.join(fitted.users, "row", "left").select("shard", "row", "user_id", "features")
-    seen = cells.table.select("shard", "row", "item")
+    # Under names of its own: both come from the same users, which Spark could not tell apart.
+    names = ("shard", "row", "item")
+    seen = cells.table.select(*(F.col(name).alias(f"seen_{name}") for name in names))
 
     def encode(left: pa.Table, right: pa.Table) -> pa.Table:
-        left, right = left.sort_by("row"), right.sort_by([("row", "ascending"), ("item", "ascending")])
+        left, right = (
+            left.sort_by("row"),
+            right.sort_by([("seen_row", "ascending"), ("seen_item", "ascending")]),
+        )
         known = left["features"].is_valid().to_numpy(zero_copy_only=False)
         factors = np.tile(absent, (len(left), 1))
         factors[known] = features(left["features"].drop_null(), len(absent))
         if not np.isfinite(factors).all():
             raise CorruptObjectError("Spark's user factors hold NaN or infinity: raise the regularisation")
         rows = left["row"].to_numpy()
-        bounds = np.searchsorted(right["row"].to_numpy(), np.append(rows, rows[-1] + 1))
+        bounds = np.searchsorted(right["seen_row"].to_numpy(), np.append(rows, rows[-1] + 1))
         shard = UserShard(
             user_ids=left["user_id"].to_numpy(),
             factors=factors,
             seen_indptr=bounds.astype(np.int64),
-            seen_items=right["item"].to_numpy(),
+            seen_items=right["seen_item"].to_numpy(),
         )
         payload, name = encode_shard(shard), shard_key(left["shard"][0].as_py())
         sha256 = file_entry(payload).sha256
         return pa.table({"name": [name], "sha256": [sha256], "payload": pa.array([payload], pa.binary())})
 
-    pairs = users.groupBy("shard").cogroup(seen.groupBy("shard"))
+    pairs = users.groupBy("shard").cogroup(seen.groupBy("seen_shard"))
     return pairs.applyInArrow(encode, "name string, sha256 string, payload binary")

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from infra.stream.movielens import read_ratings
 from marquee.aws.bucket import Bucket
 from tests.support import MOVIELENS
 
+FOLDER = Path(os.environ.get("MOVIELENS", MOVIELENS))
 _DAY = 86_400_000_000
 _TYPES = {
     "kind": pa.string(),
@@ -59,7 +62,7 @@ def events(columns: dict[str, Any]) -> pa.Table:
 
 def movielens() -> pa.Table:
     """The ratings of ml-latest-small, half stars as whole numbers to 10."""
-    ratings = read_ratings(MOVIELENS)
+    ratings = read_ratings(FOLDER)
     count = len(ratings.user_ids)
     return events(
         {

@@ -31,8 +31,8 @@ from marquee.factors.manifest import Manifest
 from marquee.factors.preference import liked, preferences
 from marquee.settings import MetricsSettings, StorageSettings
 from tests.integration.conftest import RunningStack
-from tests.integration.spark_support import events, freeze, mixed, movielens
-from tests.support import MOVIELENS, require
+from tests.integration.spark_support import FOLDER, events, freeze, mixed, movielens
+from tests.support import require
 from tests.unit.recommend_fakes import FakeContext, request
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -61,7 +61,7 @@ def bucket(running_stack: RunningStack) -> Bucket:
 @pytest.fixture(scope="module")
 def tastes(bucket: Bucket) -> str:
     """A dataset to rank on: MovieLens where it is, else made-up tastes."""
-    freeze(bucket, "tastes", [movielens() if (MOVIELENS / "ratings.csv").exists() else made_up()])
+    freeze(bucket, "tastes", [movielens() if (FOLDER / "ratings.csv").exists() else made_up()])
     return "tastes"
 
 
