@@ -139,8 +139,9 @@ def _on(
 def told(
     model_id: str | None, status: str, reason: str | None, found: RankingPerUser | None = None
 ) -> dict[str, Any]:
-    """``metrics.live``; ``found`` are the live model's lists."""
-    return {"model_id": model_id, "status": status, "reason": reason} | means(found)
+    """``metrics.live``, as yet without errors; ``found`` are the live model's lists."""
+    unknown = {"rmse": None, "mae": None}
+    return {"model_id": model_id, "status": status, "reason": reason} | means(found) | unknown
 
 
 def _unfitted(
