@@ -25,6 +25,7 @@ api = RecommendApi(
     deadline_ms=settings.deadline_ms,
     namespace=metrics.namespace,
     code_version=metrics.code_version,
+    forced=settings.model_forced == 1,
 )
 if settings.function_name:  # `chalice deploy` imports this file too, where there is nothing to answer
     api.open()

@@ -1,6 +1,6 @@
 """Carrying out release plans. Changes to the function and to ``live`` name the revision that they expect."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +24,14 @@ from infra.release.plan import (
     plan_rollback,
     plan_shift,
 )
-from infra.release.variants import LIVE, MODEL_VARIABLE, ReleaseState, description, function_name
+from infra.release.variants import (
+    FORCED_VARIABLE,
+    LIVE,
+    MODEL_VARIABLE,
+    ReleaseState,
+    description,
+    function_name,
+)
 from marquee.errors import ReleaseError
 
 _WAIT_SECONDS = 120.0
@@ -123,11 +130,12 @@ class Releaser:
 def publish(functions: Any, name: str, model_id: str, poll_seconds: float, *, forced: bool = False) -> str:
     """Publish a version of ``name`` that pins ``model_id``; ``$LATEST`` pins none after. Returns its number.
 
-    Its description says the model, and whether it was ``forced`` past the gate.
+    Its environment and its description say the model, and whether it was ``forced`` past the gate.
 
     ``$LATEST`` pins no model even when an earlier run was killed half-way: restoring takes the variable out.
     """
-    _set_model(functions, name, model_id, poll_seconds)
+    pinned = {MODEL_VARIABLE: model_id} | ({FORCED_VARIABLE: "1"} if forced else {})
+    _pin(functions, name, pinned, poll_seconds)
     try:
         latest = functions.get_function_configuration(FunctionName=name)
         version = functions.publish_version(
@@ -138,7 +146,7 @@ def publish(functions: Any, name: str, model_id: str, poll_seconds: float, *, fo
         )["Version"]
         _wait(functions, "function_active_v2", poll_seconds, FunctionName=name, Qualifier=version)
     finally:
-        _set_model(functions, name, None, poll_seconds)
+        _pin(functions, name, {}, poll_seconds)
     return str(version)
 
 
@@ -184,15 +192,14 @@ def grant(functions: Any, rest: Any, name: str) -> None:
         )
 
 
-def _set_model(functions: Any, name: str, model_id: str | None, poll_seconds: float) -> None:
-    """Set ``MODEL_ID`` of ``$LATEST``, or take it out for None."""
+def _pin(functions: Any, name: str, pinned: Mapping[str, str], poll_seconds: float) -> None:
+    """Let ``$LATEST`` have these of the variables that tell variants apart, and no other of them."""
     latest = functions.get_function_configuration(FunctionName=name)
-    variables = dict(latest.get("Environment", {}).get("Variables", {}))
-    if variables.get(MODEL_VARIABLE) == model_id:
+    before = dict(latest.get("Environment", {}).get("Variables", {}))
+    others = {key: value for key, value in before.items() if key not in (MODEL_VARIABLE, FORCED_VARIABLE)}
+    variables = {**others, **pinned}
+    if variables == before:
         return
-    variables.pop(MODEL_VARIABLE, None)
-    if model_id is not None:
-        variables[MODEL_VARIABLE] = model_id
     functions.update_function_configuration(
         FunctionName=name, Environment={"Variables": variables}, **_expecting(latest)
     )

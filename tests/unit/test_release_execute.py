@@ -195,6 +195,9 @@ def test_a_model_that_the_gate_refused_is_released_by_force_only_and_its_version
     releaser.release("svd-poor", force=True)
     pinned = client("lambda").get_function_configuration(FunctionName=NAME, Qualifier="live")
     assert pinned["Description"] == "model svd-poor, forced"
+    assert pinned["Environment"]["Variables"]["MODEL_FORCED"] == "1"
+    latest = client("lambda").get_function_configuration(FunctionName=NAME)["Environment"]["Variables"]
+    assert not {"MODEL_ID", "MODEL_FORCED"} & latest.keys()
     status = release_status(TARGET, "local")
     assert status is not None
     (share,) = status.live
@@ -207,6 +210,7 @@ def test_force_says_nothing_of_a_model_that_needs_none(releaser: Releaser) -> No
     releaser.release("svd-good", force=True)
     pinned = client("lambda").get_function_configuration(FunctionName=NAME, Qualifier="live")
     assert pinned["Description"] == "model svd-good"
+    assert "MODEL_FORCED" not in pinned["Environment"]["Variables"]
 
 
 def test_a_refused_model_is_refused_in_a_dry_run_too(api_id: str) -> None:

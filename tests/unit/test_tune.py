@@ -24,6 +24,7 @@ from moto import mock_aws
 from typer.testing import CliRunner
 
 from infra import cli
+from infra.cli.tune import _used_by
 from infra.tune import Trial, search
 from infra.tune_workers import Workers
 from marquee.aws.bucket import Bucket
@@ -53,6 +54,7 @@ from tests.unit.datasets import freeze, two_tastes
 from tests.unit.interactions import interactions, rate, rated
 
 DATA = interactions(two_tastes())
+METRICS = MetricsSettings()
 
 
 class Inline:
@@ -431,3 +433,39 @@ def test_asking_for_tuned_settings_that_are_not_there_or_odd_is_refused(s3: Any)
         bucket.put(key_of("nmf", "ranking"), payload)
         with pytest.raises(CorruptObjectError, match="holds no tuned settings"):
             read_tuned(bucket, "nmf", "ranking")
+
+
+def test_errors_of_a_tuned_model_come_from_the_settings_tuned_for_ratings(
+    s3: Any, run: Callable[..., Any]
+) -> None:
+    storage = StorageSettings("films")
+
+    def figures(**event: Any) -> dict[str, Any]:
+        made = train({"algorithm": "nmf", "hyperparameters": {"epochs": 1}, **event}, s3, storage, METRICS)
+        return dict(made["metrics"])
+
+    assert run("--algorithm", "nmf", "--budget", "1", "--jobs", "1").exit_code == 0
+    defaults = figures(tuned=True)
+    assert defaults["rating_settings"] == {"from": "defaults"}
+    answer = run("--algorithm", "nmf", "--objective", "rating", "--budget", "3", "--jobs", "1")
+    assert "RETRAIN_MODELS names nmf-rating" in answer.stderr
+    tuned = read_tuned(Bucket(s3, "films"), "nmf", "rating")
+    assert tuned is not None
+    with_tuned = figures(tuned=True, hyperparameters={"epochs": 2})
+    assert with_tuned["rating_settings"] == tuned.source
+    assert with_tuned["rmse"] == pytest.approx(tuned.test["best"])
+    assert figures(hyperparameters={"epochs": 3})["rating_settings"] == {"from": "defaults"}
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "said"),
+    [
+        (("svd-ranking", "nmf-rating"), "the scheduled training and `marquee train --algorithm nmf"),
+        (("svd-ranking",), "once RETRAIN_MODELS names nmf-rating (it trains svd-ranking now)"),
+        (None, "and so does a schedule whose RETRAIN_MODELS names nmf-rating"),
+    ],
+)
+def test_who_takes_tuned_settings_up_is_said_as_it_is_deployed(
+    scheduled: tuple[str, ...] | None, said: str
+) -> None:
+    assert said in _used_by("nmf", "rating", scheduled)

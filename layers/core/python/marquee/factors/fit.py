@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from marquee.factors.preference import preferences
 from marquee.factors.ranking import RankingSettings, fit_ranking
 from marquee.factors.rating import RatingSettings, fit_rating
 from marquee.factors.solve import Side
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 ALGORITHMS = ("svd", "nmf")
 OBJECTIVES = ("ranking", "rating")
@@ -58,6 +61,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "burn_in": (0, 10_000),
     "samples": (1, 10_000),
     "served_rank": (1, 512),
+    "alpha": (1e-6, 1e6),
 }
 
 
@@ -112,13 +116,18 @@ def recipe(algorithm: str, objective: str, hyperparameters: Mapping[str, Any] | 
         if solver not in SOLVERS:
             raise InputError("solver", f"solver {solver!r} is unknown: use {' or '.join(SOLVERS)}")
         defaults = BAYESIAN if solver == "bayesian" else defaults
+    return Recipe(algorithm, objective, with_values(defaults, given))
+
+
+def with_values[Made: "DataclassInstance"](defaults: Made, given: Mapping[str, Any]) -> Made:
+    """Settings that differ from ``defaults`` in what is ``given``; InputError says what is accepted."""
     accepted = {item.name: item.type for item in fields(defaults)}
     values: dict[str, Any] = {}
     for name, value in given.items():
         if name not in accepted:
             raise InputError(name, f"hyperparameter {name!r} is unknown: accepted are {', '.join(accepted)}")
         values[name] = _checked(name, value, whole=accepted[name] is int)
-    return Recipe(algorithm, objective, replace(defaults, **values))
+    return replace(defaults, **values)
 
 
 def _checked(name: str, value: object, *, whole: bool) -> float:
