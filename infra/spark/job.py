@@ -92,7 +92,9 @@ def train(
     place[order] = np.arange(len(order), dtype=np.int32)
     item_factors = np.ascontiguousarray(fitted.item_factors[order])
     items = items_of([cells.item_ids[row] for row in order], movies)
-    objective = _user_objective(made, item_factors, fitted.mean, cells, order, Watching.of(dataset))
+    objective = _user_objective(
+        made, item_factors, cells, mean=fitted.mean, order=order, watching=Watching.of(dataset)
+    )
     small = {
         layout.ITEM_FACTORS: layout.encode_array(item_factors),
         layout.ITEMS: layout.encode_items(items),
@@ -141,8 +143,9 @@ def train(
 def _user_objective(
     made: SparkRecipe,
     item_factors: NDArray[np.float32],
-    mean: float,
     cells: Cells,
+    *,
+    mean: float,
     order: NDArray[np.intp],
     watching: Watching,
 ) -> UserObjective:
