@@ -146,11 +146,12 @@ def test_what_retention_deleted_is_counted_once_with_its_exact_range(
     deleted = [TopicPartition(stage.kafka.topic, 1, 130), TopicPartition(stage.kafka.topic, 2, 200)]
     for future in client.delete_records(deleted).values():
         future.result(10)
-    report = stage.drain(publish=DrainMetrics("Marquee").share)
+    metrics = DrainMetrics("Marquee")
+    report = stage.drain(publish=metrics.share, tell_lost=metrics.lost)
     assert report.lost == 30 + 100
-    line = next(line for line in capsys.readouterr().out.splitlines() if "OffsetsLost" in line)
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "OffsetsLost" in line]
     assert (json.loads(line)["OffsetsLost"], json.loads(line)["lost_ranges"]) == (130, report.lost_ranges)
-    assert report.lost_ranges == {"1": [100, 130], "2": [100, 200]}
+    assert report.lost_ranges == {"1": [[100, 130]], "2": [[100, 200]]}
     assert (report.read, report.lag) == (270, 0)
     assert stage.drain().lost == 0
     found = keys(stage.lake, EVENTS_KEY) + keys(stage.lake, QUARANTINE_KEY)
