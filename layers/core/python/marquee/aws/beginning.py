@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from marquee.aws.kafka import Span, TopicReader
-from marquee.aws.lake import Key, LakeTable, Moves
+from marquee.aws.lake import Key, LakeTable
 from marquee.aws.retrying import ATTEMPTS, pause
 from marquee.errors import StaleWriterError, StorageError
 from marquee.events.schema import EVENTS
@@ -67,21 +67,20 @@ def begin(
     """
     told: list[Lost] = []
 
-    def tell_and_mark(lost: Lost) -> None:
+    def tell_and_mark(lost: Lost, untold: int) -> None:
         told.append(lost)
         tell(lost)
         checkpoint("told")
-        moves: dict[Key, tuple[int | None, int]] = {_UNTOLD: (_count(lost), 0)}
-        events.append(
-            EVENTS.empty_table(),
-            moves | {_key(partition, "first"): (gap.start, gap.stop) for partition, gap in lost.items()},
-        )
+        moves: dict[Key, tuple[int | None, int]] = {_UNTOLD: (untold, 0)}
+        for partition, gap in lost.items():
+            moves[_key(partition, "first")] = gap.start, gap.stop
+        events.append(EVENTS.empty_table(), moves)
 
     for attempt in range(ATTEMPTS):
         try:
             untold = events.next_offset(_UNTOLD)
             if untold:
-                tell_and_mark(_recorded(events, partitions))
+                tell_and_mark(_recorded(events, partitions), untold)
                 untold = 0
             found = Beginning(_standing(events, reader, partitions, drained), told=told)
             found.spans = reader.spans({partition: at or 0 for partition, at in found.standing.items()})
@@ -91,7 +90,7 @@ def begin(
                 checkpoint("crossed")
                 found.standing |= {partition: gap.stop for partition, gap in lost.items()}
                 reader.commit({partition: gap.stop for partition, gap in lost.items()})
-                tell_and_mark(lost)
+                tell_and_mark(lost, _count(lost))
         except StaleWriterError:  # nothing is read yet, so it is enough to look again
             pause(attempt)
             events.reload()
@@ -120,17 +119,15 @@ def _gaps(found: Beginning) -> dict[int, range]:
 
 def _record(events: LakeTable, found: Beginning, lost: Lost, untold: int | None) -> None:
     """Move past the gaps and keep what they were, by one commit."""
-    moves: Moves = {
-        **{partition: (found.standing[partition], gap.stop) for partition, gap in lost.items()},
-        _UNTOLD: (untold, _count(lost)),  # refused when another drain's are untold, which this would hide
-    }
-    bounds = {_key(partition, "first"): gap.start for partition, gap in lost.items()}
-    bounds |= {_key(partition, "next"): gap.stop for partition, gap in lost.items()}
-    events.append(
-        EVENTS.empty_table(),
-        {**moves, **{key: (events.next_offset(key), at) for key, at in bounds.items()}},
-        {LOST_NOTE: json.dumps({partition: [gap.start, gap.stop] for partition, gap in lost.items()})},
-    )
+    moves: dict[Key, tuple[int | None, int]] = {}
+    for partition, gap in lost.items():
+        moves[partition] = found.standing[partition], gap.stop
+        for bound, at in (("first", gap.start), ("next", gap.stop)):
+            moves[_key(partition, bound)] = events.next_offset(_key(partition, bound)), at
+    # Refused when another drain's losses are untold by now, which this commit would hide.
+    moves[_UNTOLD] = untold, _count(lost)
+    note = json.dumps({partition: [gap.start, gap.stop] for partition, gap in lost.items()})
+    events.append(EVENTS.empty_table(), moves, {LOST_NOTE: note})
 
 
 def _recorded(events: LakeTable, partitions: Sequence[int]) -> dict[int, range]:

@@ -60,7 +60,7 @@ _PLAIN = ("time", "user_id", "offset", "result", "raw")
 
 Key = int | str
 """A Kafka partition, or another name under which a table keeps a number of the topic's."""
-Moves = Mapping[Key, tuple[int | None, int]]
+Moves = Mapping[int, tuple[int | None, int]] | Mapping[Key, tuple[int | None, int]]
 """The numbers that a commit sets: what stood before, None when nothing did, and what stands after."""
 
 
@@ -217,8 +217,9 @@ class LakeTable:
         return f"{self._topic}-{partition}"
 
     def _stale(self, partitions: Set[Key], rows: pa.Table) -> str:
+        named = sorted(partitions, key=_order)
         return (
-            f"{self._table.table_uri}: another drain moved on in partitions {sorted(partitions, key=_order)} of "
+            f"{self._table.table_uri}: another drain moved on in partitions {named} of "
             f"{self._topic!r} after version {self.version} was loaded; none of our {rows.num_rows} rows "
             "were added"
         )
