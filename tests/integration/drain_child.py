@@ -3,7 +3,8 @@
 ``python -m tests.integration.drain_child '{"root", "options", "kafka", "ingest", "event"?, "point"?,
 "passes"?, "signal"?, "worker"?}'``: at the n-th passing of ``point`` it sends itself ``signal``; ``point``
 ``compact`` compacts the events instead of draining. Its workers are processes of this module, given what
-stands under ``worker`` as well; as in Lambda they outlive it. The last line is the report as JSON, with
+stands under ``worker`` as well; as in Lambda they outlive it. A line that begins with ``lost`` tells what the
+broker deleted unread. The last line is the report as JSON, with
 ``peak_bytes``, the highest resident memory; when a worker failed, the exit code is ``WORKER_FAILED``, and the
 last line is why.
 """
@@ -19,8 +20,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from marquee.aws.beginning import Lost
 from marquee.aws.compaction import compact
-from marquee.aws.drain_report import DrainReport
+from marquee.aws.drain_report import DrainReport, lost_ranges
 from marquee.aws.ingest_workers import run
 from marquee.aws.lake import EVENTS_KEY, Lake
 from marquee.errors import WorkerError
@@ -30,7 +32,11 @@ WORKER_FAILED = 3
 
 
 class Silent:
-    """Metrics that nobody looks at."""
+    """Metrics that nobody looks at, but for losses."""
+
+    def lost(self, lost: Lost) -> None:
+        """A line, such as ``lost {"1": [[100, 130]]}``."""
+        print("lost", json.dumps(lost_ranges([lost])), flush=True)
 
     def share(self, report: DrainReport) -> None:
         """Nothing."""

@@ -89,10 +89,6 @@ class FaultProxy:
             self.met[str(fault) if isinstance(fault, Answer | Drop) else type(fault).__name__] += 1
         return fault
 
-    def attempts(self) -> int:
-        """How often the request that was made most often was made."""
-        return max(self._numbers.values(), default=0)
-
 
 @contextmanager
 def proxied(
