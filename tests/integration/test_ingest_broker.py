@@ -122,7 +122,7 @@ def test_a_drain_of_an_encrypted_broker_that_asks_for_a_password(
 
 
 ATTEMPTS = 4
-"""A busy machine can start a broker slower than a drain waits; three seconds of silence are never too long."""
+"""A busy machine can start a broker slower than a drain waits; three seconds of silence are nothing."""
 
 
 def disturbed_drain(stage: Stage, disturb: Callable[[], None]) -> DrainReport:
