@@ -169,7 +169,7 @@ class _Merge:
         ]
 
     def _committed(self, version: int, commit: Callable[[], None]) -> DeltaTable:
-        """The folder after ``commit`` made this version, whose answer may be lost: the folder is ours alone."""
+        """The folder after ``commit`` made this version; its answer may be lost: the folder is ours alone."""
         failure: Exception | None = None
         try:
             commit()

@@ -125,7 +125,10 @@ class LakeTable:
 
     def next_offset(self, partition: int) -> int | None:
         """The first offset of ``partition`` that no commit covers; None when no commit names it."""
-        found: int | None = self._table.transaction_version(self._name(partition))
+        try:
+            found: int | None = self._table.transaction_version(self._name(partition))
+        except (DeltaError, OSError) as error:
+            raise StorageError(f"{self._table.table_uri} cannot be read: {_reason(error)}") from error
         return found
 
     def append(self, rows: pa.Table, moves: Mapping[int, tuple[int | None, int]]) -> None:
