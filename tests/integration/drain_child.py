@@ -1,10 +1,10 @@
 """A drain in a process of its own, which says on stdout what it passes and may kill or stop itself.
 
-``python -m tests.integration.drain_child '{"root", "options", "kafka", "ingest", "event"?, "compact"?,
-"point"?, "passes"?, "signal"?, "worker"?}'``: at the n-th passing of ``point`` it sends itself ``signal``;
-with ``compact`` it compacts the events instead of draining. Its workers are processes of this module, given
-what stands under ``worker`` as well; as in Lambda they outlive it. The last line is the report as JSON, a
-drain's with ``peak_bytes``, the highest resident memory; when a worker failed, the exit code is
+``python -m tests.integration.drain_child '{"root", "options", "kafka", "ingest", "connection"?, "event"?,
+"compact"?, "point"?, "passes"?, "signal"?, "worker"?}'``: at the n-th passing of ``point`` it sends itself
+``signal``; with ``compact`` it compacts the events instead of draining. Its workers are processes of this
+module, given what stands under ``worker`` as well; as in Lambda they outlive it. The last line is the report
+as JSON, a drain's with ``peak_bytes``, the highest resident memory; when a worker failed, the exit code is
 ``WORKER_FAILED``, and the last line is why.
 """
 
@@ -76,6 +76,7 @@ def main(given: dict[str, Any]) -> None:
             KafkaSettings(**given["kafka"]),
             IngestSettings(**given["ingest"]),
             lake,
+            connection=given.get("connection"),
             invoke=lambda partitions: worker(given, partitions),
             metrics=Silent(),
             checkpoint=checkpoint,

@@ -114,11 +114,13 @@ MANY_DEATHS = [
 ]
 
 
+@pytest.mark.timeout(600)
 def test_a_death_of_each_kind_loses_and_doubles_nothing(make: Make) -> None:
     deaths = [*AT_POINTS, *HELD, "overlap at parsed", "at random", *COMPACTIONS]
     undergo(make, 4, 20_000, [(death, 1) for death in deaths])
 
 
+@pytest.mark.timeout(600)
 def test_one_two_and_four_workers_that_die_and_overlap_lose_and_double_nothing(make: Make) -> None:
     deaths = [
         ("drain at committed", 1),
