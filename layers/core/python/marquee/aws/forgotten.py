@@ -18,7 +18,7 @@ from itertools import batched
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, QueryBuilder, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from marquee.aws.lake import (
@@ -160,10 +160,15 @@ def forgotten_users(lake: Lake) -> dict[int, datetime]:
 def _remember(lake: Lake, user_id: int, now: datetime) -> None:
     uri = f"{lake.root}/{FORGOTTEN_KEY}"
     row = pa.table({"user_id": [user_id], "forgotten_at": [now]}, schema=FORGOTTEN)
-    retried(
-        lambda: write_deltalake(uri, row, mode="append", storage_options=dict(lake.storage_options)),
-        f"{uri}: the request could not be written down, so nothing was deleted",
-    )
+
+    def remember() -> None:
+        asked = forgotten_users(lake).get(user_id)
+        if asked is not None and asked >= now:
+            return  # the answer to our commit was lost
+        table = lake.load_or_create(FORGOTTEN_KEY, FORGOTTEN)
+        write_deltalake(table, row, mode="append", commit_properties=CommitProperties(max_commit_retries=0))
+
+    retried(remember, f"{uri}: the request could not be written down, so nothing was deleted")
 
 
 def _erase(

@@ -137,7 +137,10 @@ class LakeTable:
 
         Asks S3 for up to a score of log entries, each time.
         """
-        found: int | None = self._table.transaction_version(self._name(partition))
+        try:
+            found: int | None = self._table.transaction_version(self._name(partition))
+        except (DeltaError, OSError) as error:
+            raise StorageError(f"{self._table.table_uri} cannot be read: {_reason(error)}") from error
         return found
 
     def reload(self) -> None:
