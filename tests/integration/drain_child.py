@@ -4,8 +4,9 @@
 "compact"?, "point"?, "passes"?, "signal"?, "worker"?}'``: at the n-th passing of ``point`` it sends itself
 ``signal``; with ``compact`` it compacts the events instead of draining. Its workers are processes of this
 module, given what stands under ``worker`` as well; as in Lambda they outlive it. A line that begins with
-``lost`` tells what the broker deleted unread. The last line is the report as JSON, a drain's with ``peak_bytes``, the highest resident memory; when a worker failed, the exit code is
-``WORKER_FAILED``, and the last line is why.
+``lost`` tells what the broker deleted unread. The last line is the report as JSON, a drain's with
+``peak_bytes``, the highest resident memory; when a worker failed, the exit code is ``WORKER_FAILED``, and the
+last line is why.
 """
 
 import json
