@@ -43,6 +43,7 @@ def test_a_record_holds_what_made_the_model_and_how_good_it_is() -> None:
     found = a_record()
     assert found.parameters == {
         "algorithm": "svd",
+        "engine": "numpy",
         "objective": "ranking",
         "seed": "3",
         "rating_scale": "10",
