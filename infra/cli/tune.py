@@ -36,6 +36,9 @@ def tune(
     *,
     algorithm: Annotated[str, typer.Option(help="svd or nmf.")],
     objective: Annotated[str, typer.Option(help="ranking or rating.")] = "ranking",
+    solver: Annotated[
+        str | None, typer.Option(help="Of svd for rating: als (the default) or bayesian.")
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="Dataset id; the newest when left out.")] = None,
     budget: Annotated[int, typer.Option(min=1, max=10_000, help="Settings to try, the defaults first.")] = 20,
     jobs: Annotated[
@@ -59,7 +62,7 @@ def tune(
     with console.status("reading the dataset"):
         datasets = DatasetStore(bucket)
         interactions = read_interactions(datasets, manifest, datasets.movies(manifest))
-        task = task_of(interactions, algorithm, objective, seed)
+        task = task_of(interactions, algorithm, objective, seed, solver)
     workers = min(jobs or os.process_cpu_count() or 1, budget)
     outcome = _search(console, task, budget, workers, seed)
     if outcome.interrupted:

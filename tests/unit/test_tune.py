@@ -469,3 +469,16 @@ def test_who_takes_tuned_settings_up_is_said_as_it_is_deployed(
     scheduled: tuple[str, ...] | None, said: str
 ) -> None:
     assert said in _used_by("nmf", "rating", scheduled)
+
+
+def test_the_solver_asked_for_is_the_one_searched_and_one_that_does_not_go_is_refused(
+    s3: Any, run: Callable[..., Any]
+) -> None:
+    asked = ("--algorithm", "svd", "--objective", "rating", "--budget", "1", "--jobs", "1")
+    answer = run(*asked, "--solver", "bayesian")
+    assert answer.exit_code == 0, answer.stderr
+    tuned = read_tuned(Bucket(s3, "films"), "svd", "rating")
+    assert tuned is not None
+    assert tuned.hyperparameters == recipe("svd", "rating", {"solver": "bayesian"}).hyperparameters
+    assert run(*asked, "--solver", "sgd").exit_code == 1
+    assert run("--algorithm", "nmf", "--budget", "1", "--solver", "bayesian").exit_code == 1
