@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 SYNC = $(UV) pip install --quiet --require-hashes
 STAMP := build/stamps
 
-.PHONY: help setup demo test soak up down status check fmt bench bench-train bench-ingest lock clean
+.PHONY: help setup demo test soak up down status check fmt spark spark-pack bench bench-train bench-ingest lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,10 +50,22 @@ $(STAMP)/mlflow: infra/mlflow/requirements.txt $(STAMP)/bootstrap
 	@$(SYNC) --no-deps --python build/envs/mlflow/bin/python -r infra/mlflow/requirements.txt
 	@touch $@
 
+# Some 450 MB, and of no use without Java; so only tests on a machine that has it, and whoever asks, bring it.
+$(STAMP)/spark: infra/spark/requirements.txt $(STAMP)/bootstrap
+	@echo "Installing Spark into build/envs/spark"
+	@test -x build/envs/spark/bin/python || $(UV) venv --quiet --python $(BIN)/python build/envs/spark
+	@$(SYNC) --python build/envs/spark/bin/python -r infra/spark/requirements.txt
+	@touch $@
+
+spark: $(STAMP)/project $(STAMP)/spark  ## what `marquee train --engine spark` needs (and Java 17)
+
+spark-pack: $(STAMP)/project  ## the archive that EMR Serverless runs our training in
+	@bash infra/spark/pack.sh $(UV) $(BIN)/python
+
 demo: setup  ## the main job, end to end, on this machine (RATINGS=path replays MovieLens)
 	@$(BIN)/marquee demo $(if $(RATINGS),--ratings "$(RATINGS)")
 
-test: setup check  ## lint, types, import contracts, then every test
+test: setup check $(if $(shell command -v java),$(STAMP)/spark)  ## lint, types, import contracts, then every test
 	@$(BIN)/pytest tests/unit -q
 	@$(BIN)/pytest tests/integration tests/e2e -q -m "not soak"
 

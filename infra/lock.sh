@@ -16,6 +16,8 @@ unneeded=(scikit-learn scipy joblib threadpoolctl skops prettytable wcwidth dock
     matplotlib contourpy cycler fonttools kiwisolver pillow pyparsing)
 compile infra/mlflow/requirements.in "${unneeded[@]/#/--no-emit-package=}" -o infra/mlflow/requirements.txt
 compile tests/benchmarks/requirements.in -o tests/benchmarks/requirements.txt
+compile infra/spark/requirements.in -o infra/spark/requirements.txt
+compile infra/spark/executors.in -c infra/spark/requirements.txt -o infra/spark/executors.txt
 for folder in layers/*/; do
     [ -f "$folder/requirements.in" ] || continue
     compile "$folder/requirements.in" --python-platform x86_64-manylinux_2_28 -o "$folder/requirements.txt"

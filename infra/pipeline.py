@@ -1,9 +1,14 @@
 """The steps an operator triggers by hand, from drain to train. Each is an invoke of a function."""
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from infra import aws
 from marquee.errors import StackError
+from marquee.settings import TrainSettings
 
 
 def drain(client: Any, stage: str) -> dict[str, Any]:
@@ -41,6 +46,43 @@ def fetch_all(client: Any, stage: str) -> dict[str, Any]:
 def upkeep(client: Any, stage: str, dry_run: bool) -> dict[str, Any]:
     """One upkeep of the lake, or what it would do; its report."""
     return aws.invoke(client, f"marquee-ingest-{stage}-upkeep", {"dry_run": dry_run})
+
+
+def gather(client: Any, stage: str, since: datetime | None = None) -> dict[str, Any]:
+    """Have the impressions that wait taken into the lake, and those in the log ``since`` then; the report."""
+    event = {} if since is None else {"from": since.isoformat()}
+    return aws.invoke(client, f"marquee-ingest-{stage}-impressions", event)
+
+
+def batch(
+    client: Any, stage: str, event: dict[str, Any], told: Callable[[int, int], None] = lambda *_: None
+) -> dict[str, Any]:
+    """Everybody's top-k, by as many invokes as it takes; the batch's manifest.
+
+    ``told`` hears after each invoke how many files are there, of how many. StackError when one adds none.
+    """
+    function, before = f"marquee-train-{stage}-batch", -1
+    while "unfinished" in (report := aws.invoke(client, function, event)):
+        done, files = (report["unfinished"][name] for name in ("done", "files"))
+        if done <= before:
+            raise StackError(f"{function} adds no file to the {done} of {files} that are there")
+        told(done, files)
+        event, before = {"model_id": report["model_id"], "k": report["k"]}, done
+    return report
+
+
+def retrain(client: Any, stage: str) -> dict[str, Any]:
+    """What the schedule does each day, now: freeze, and train what changed enough; its answer."""
+    return aws.invoke(client, f"marquee-train-{stage}-retrain", {})
+
+
+def scheduled_models(client: Any, stage: str) -> tuple[str, ...] | None:
+    """What the schedule of ``stage`` trains, as deployed; None when nothing is, or AWS does not tell."""
+    try:
+        found = client.get_function_configuration(FunctionName=f"marquee-train-{stage}-retrain")
+    except (BotoCoreError, ClientError):
+        return None
+    return TrainSettings.from_env(found.get("Environment", {}).get("Variables", {})).scheduled
 
 
 def train(client: Any, stage: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,17 @@ def report(client: Any, stage: str) -> dict[str, Any]:
     return _ask(client, stage, {"list": True})
 
 
+def runs(client: Any, stage: str) -> dict[str, str]:
+    """MLflow run ids by model id.
+
+    Raises
+    ------
+    RegistryError : MLflow does not answer, or there is none.
+    StackError : the registry function is not deployed, or failed.
+    """
+    return {row["model_id"]: row["run_id"] for row in report(client, stage)["versions"]}
+
+
 def sync(client: Any, stage: str, begin: Callable[[int], None], tick: Callable[[], None]) -> dict[str, Any]:
     """Register every model that MLflow lacks and mirror the alias; ``begin`` hears how many there are.
 

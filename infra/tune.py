@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from infra.tune_workers import Workers
 from marquee.errors import StackError, TrainingError
-from marquee.factors.fit import recipe
-from marquee.factors.search import HALVING, NDCG, SPACES, Range, Task, metric_of
+from marquee.factors.search import HALVING, NDCG, Range, Task, metric_of
 
 if TYPE_CHECKING:
     import optuna
@@ -125,8 +124,8 @@ def _study(task: Task, budget: int, seed: int) -> "optuna.Study":
         sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, budget // 4)),
         pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=HALVING),
     )
-    defaults = recipe(task.algorithm, task.objective).hyperparameters
-    study.enqueue_trial({name: defaults[name] for name in SPACES[task.objective]})
+    defaults = task.recipe({}).hyperparameters
+    study.enqueue_trial({name: defaults[name] for name in task.space})
     return study
 
 
@@ -150,7 +149,7 @@ def _run(
     while asked < budget or running:
         while asked < budget and len(running) < jobs:
             trial, asked = study.ask(), asked + 1
-            one = _Running(trial, _proposed(trial, SPACES[task.objective]), 0, time.perf_counter())
+            one = _Running(trial, _proposed(trial, task.space), 0, time.perf_counter())
             running[workers.submit(one.hyperparameters, 0)] = one
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             one, value = running.pop(future), future.result()
@@ -171,7 +170,7 @@ def _run(
 
 
 def _trial(task: Task, one: _Running, value: float | None, *, finished: bool) -> Trial:
-    made = recipe(task.algorithm, task.objective, one.hyperparameters)
+    made = task.recipe(one.hyperparameters)
     users, seconds = task.rungs[one.rung].train.users, time.perf_counter() - one.began
     return Trial(one.trial.number, made.hyperparameters, value, users, finished, seconds)
 

@@ -10,6 +10,8 @@ from chalice import Chalice, Rate
 from chalice.app import LambdaFunctionEvent
 
 from marquee.aws import catalogue as movies
+from marquee.aws import gather as gathering
+from marquee.aws import impression_source as source
 from marquee.aws import ingest
 from marquee.aws import upkeep as keeping
 from marquee.aws.bucket import Bucket
@@ -91,6 +93,23 @@ def upkeep(event: LambdaFunctionEvent) -> dict[str, Any]:
 
 
 upkeep.event_class = LambdaFunctionEvent
+
+
+@app.schedule(Rate(1, unit=Rate.MINUTES), name="impressions")
+def impressions(event: LambdaFunctionEvent) -> dict[str, Any]:
+    """Take what CloudWatch Logs delivers of the recommender's log; else gather what was, and report it."""
+    storage, asked = StorageSettings.from_env(), event.to_dict()
+    bucket, publish = _bucket(storage), partial(gathering.emit_metrics, MetricsSettings.from_env().namespace)
+    if "awslogs" in asked:
+        return {"delivered": source.deliver(bucket, asked)}
+    log = partial(
+        source.read_log, partial(boto3.client, "logs"), DatasetSettings.from_env().recommend_function
+    )
+    read = source.catch_up(bucket, asked, log)
+    return {"read": read, **gathering.gather(Lake.of(storage), bucket, publish=publish).as_dict()}
+
+
+impressions.event_class = LambdaFunctionEvent
 
 
 def _bucket(storage: StorageSettings) -> Bucket:

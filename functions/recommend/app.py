@@ -26,6 +26,7 @@ api = RecommendApi(
     deadline_ms=settings.deadline_ms,
     namespace=metrics.namespace,
     code_version=metrics.code_version,
+    forced=settings.model_forced == 1,
 )
 if settings.function_name:  # `chalice deploy` imports this file too, where there is nothing to answer
     api.open()
@@ -48,31 +49,31 @@ def shape_errors(event: Any, get_response: Callable[[Any], Response]) -> Respons
     return response
 
 
-@app.route("/recommend/{user_id}", methods=["GET", "HEAD"], cors=cors)
+@app.route("/recommend/{user_id}", methods=["GET", "HEAD"], cors=cors, api_key_required=True)
 def recommend(user_id: str) -> Response:  # noqa: ARG001  read from the event, as it arrived
     """``GET /recommend/{user_id}?k=20``."""
     return answer(api.recommend)
 
 
-@app.route("/recommend", methods=["POST"], cors=cors)
+@app.route("/recommend", methods=["POST"], cors=cors, api_key_required=True)
 def fold_in() -> Response:
     """``POST /recommend``."""
     return answer(api.fold_in)
 
 
-@app.route("/similar/{movie_id}", methods=["GET", "HEAD"], cors=cors)
+@app.route("/similar/{movie_id}", methods=["GET", "HEAD"], cors=cors, api_key_required=True)
 def similar(movie_id: str) -> Response:  # noqa: ARG001
     """``GET /similar/{movie_id}?k=20``."""
     return answer(api.similar)
 
 
-@app.route("/health", methods=["GET", "HEAD"], cors=cors)
+@app.route("/health", methods=["GET", "HEAD"], cors=cors, api_key_required=True)
 def health() -> Response:
     """``GET /health``."""
     return answer(api.health)
 
 
-@app.route("/openapi.json", methods=["GET", "HEAD"], cors=cors)
+@app.route("/openapi.json", methods=["GET", "HEAD"], cors=cors, api_key_required=True)
 def openapi() -> Response:
     """``GET /openapi.json``."""
     return answer(api.openapi)
@@ -86,4 +87,4 @@ def allow(**_in_path: str) -> Response:
 
 if not cors:  # else API Gateway answers it itself, as the preflight of web pages
     for path in tuple(app.routes):
-        app.route(path, methods=["OPTIONS"], name=f"options {path}")(allow)
+        app.route(path, methods=["OPTIONS"], name=f"options {path}", api_key_required=True)(allow)

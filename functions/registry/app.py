@@ -11,7 +11,7 @@ from chalice.app import LambdaFunctionEvent
 
 from marquee.aws import registry_sync
 from marquee.aws.bucket import Bucket
-from marquee.aws.live_models import live_models
+from marquee.aws.live_models import forced_models, live_models
 from marquee.aws.mlflow_tracking import connect
 from marquee.settings import DatasetSettings, RegistrySettings, StorageSettings
 
@@ -25,9 +25,16 @@ def run(event: Mapping[str, Any], context: Any, first: Sequence[str] = ()) -> di
     retries = {"mode": "standard", "total_max_attempts": 5}
     bucket = Bucket(boto3.client("s3", config=Config(s3=addressing, retries=retries)), storage.bucket)
     opened = partial(connect, settings.tracking_uri, settings.name) if settings.tracking_uri else None
-    live = partial(live_models, boto3.client("lambda"), DatasetSettings.from_env().recommend_function)
+    released = (boto3.client("lambda"), DatasetSettings.from_env().recommend_function)
+    live, forced = partial(live_models, *released), partial(forced_models, *released)
     return registry_sync.sync(
-        event, bucket, opened, live, lambda: context.get_remaining_time_in_millis() / 1_000, first=first
+        event,
+        bucket,
+        opened,
+        live,
+        lambda: context.get_remaining_time_in_millis() / 1_000,
+        first=first,
+        forced=forced,
     )
 
 

@@ -1,11 +1,14 @@
 """The functions of ``marquee-train``: wires settings and S3 to training and to everybody's top-k."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import boto3
 from botocore.config import Config
 from chalice import Chalice, Rate
+from chalice.app import LambdaFunctionEvent
 
+from marquee.aws import schedule
 from marquee.aws.batch import batch as score_everybody
 from marquee.aws.bucket import Bucket
 from marquee.aws.gate import find_live
@@ -51,17 +54,24 @@ def train(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 @app.lambda_function(name="batch")
-def batch(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG001  Lambda's signature
-    """``{"model_id"?, "k"?}`` → the manifest of the batch: where everybody's top-k stands on S3."""
-    storage = StorageSettings.from_env()
-    return score_everybody(event, client(storage), storage)
+def batch(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """``{"model_id"?, "k"?}`` → the batch's manifest, or ``unfinished``: call again with the answer's ids."""
+    ends, storage = deadline(context), StorageSettings.from_env()
+    return score_everybody(event, client(storage), storage, deadline=ends)
 
 
 @app.schedule(Rate(1, unit=Rate.DAYS), name="retrain")
-def retrain(event: Any) -> dict[str, Any]:
-    """Train the default model on the newest dataset, when that has changed enough."""
+def retrain(event: LambdaFunctionEvent) -> dict[str, Any]:
+    """Freeze a dataset and train what ``RETRAIN_MODELS`` names; ``{"algorithm", …}`` trains that alone."""
     ends = deadline(event.context)
     storage, settings = StorageSettings.from_env(), TrainSettings.from_env()
     s3, metrics = client(storage), MetricsSettings.from_env()
-    beside, asked = live(s3, storage, settings), {"algorithm": "svd"}
-    return retrain_model(asked, s3, storage, metrics, settings, live=beside, deadline=ends)
+
+    def again(asked: Mapping[str, Any]) -> dict[str, Any]:
+        beside = live(s3, storage, settings)
+        return retrain_model(asked, s3, storage, metrics, settings, live=beside, deadline=ends)
+
+    return schedule.run(event.to_dict(), settings, boto3.client("lambda", config=schedule.CLIENT), again)
+
+
+retrain.event_class = LambdaFunctionEvent  # chalice's own for schedules refuses an invoke with {}

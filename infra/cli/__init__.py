@@ -15,6 +15,8 @@ from infra.cli import (
     deploy,
     export,
     forget,
+    key,
+    load,
     model,
     pipeline,
     quarantine,
@@ -23,6 +25,7 @@ from infra.cli import (
     stack,
     status,
     stream,
+    trace,
     tune,
     upkeep,
 )
@@ -55,7 +58,7 @@ app = typer.Typer(
 )
 _MODULES = (
     *(demo, stack, status, deploy, stream, catalogue, pipeline, tune, batch, dataset, model),
-    *(quarantine, upkeep, forget, export, release, registry),
+    *(quarantine, upkeep, forget, export, release, registry, load, trace, key),
 )
 for module in _MODULES:
     module.register(app)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from infra import aws
+from infra import aws, pipeline
 from infra.cli.options import Stage, target
 
 
@@ -24,9 +24,14 @@ def batch(
 ) -> None:
     """Score every user in Lambda, seen items left out, and print where the Parquet files stand.
 
-    Exit code 1 when the model does not exist.
+    What one run of the function has no time for the next one goes on with, and so does this command when it
+    is run again after Ctrl-C. Exit code 1 when the model does not exist.
     """
-    event = {"k": k} | ({"model_id": model} if model else {})
-    with Console(stderr=True).status("scoring every user in Lambda"):
-        report = aws.invoke(target(stage).client("lambda"), f"marquee-train-{stage}-batch", event)
+    client, event = target(stage).client("lambda"), {"k": k} | ({"model_id": model} if model else {})
+    with Console(stderr=True).status("scoring every user in Lambda") as shown:
+
+        def told(done: int, files: int) -> None:
+            shown.update(f"scoring every user in Lambda: {done} of {files} files are there")
+
+        report = pipeline.batch(client, stage, event, told)
     typer.echo(json.dumps(report, indent=1))

@@ -38,7 +38,7 @@ def forget(
     as_json: AsJson = False,
     stage: Stage = aws.LOCAL_STAGE,
 ) -> None:
-    """Delete a user's events and refused lines for good, and list what still holds their data.
+    """Delete a user's events, refused lines and impressions for good, and list what still holds their data.
 
     What arrives later of the time before this request is deleted as well, at the next snapshot or upkeep;
     what they do from now on is kept. It may be interrupted at any moment and run again. Exit code 1 when it
@@ -62,7 +62,11 @@ def forget(
         answer = {
             "user_id": user_id,
             "dry_run": dry_run,
-            "removed": {"events": found.events, "quarantined": found.quarantined},
+            "removed": {
+                "events": found.events,
+                "quarantined": found.quarantined,
+                "impressions": found.impressions,
+            },
             **holders.as_dict(),
             "retention_hours": retention_hours,
         }
@@ -75,7 +79,7 @@ def forget(
 
 
 def _erase(console: Console, lake: Lake, user_id: int) -> Erased:
-    with _bar(console, "deleting, month by month") as progress:
+    with _bar(console, "deleting, part by part") as progress:
         return erase(lake, user_id, datetime.now(UTC), progress=progress)
 
 
@@ -169,4 +173,5 @@ def _removal(folders: Iterable[str]) -> str:
 
 def _counted(found: Erased) -> str:
     events = f"{found.events:,} event{'' if found.events == 1 else 's'}"
-    return f"{events} and {found.quarantined:,} refused line{'' if found.quarantined == 1 else 's'}"
+    lines = f"{found.quarantined:,} refused line{'' if found.quarantined == 1 else 's'}"
+    return f"{events}, {lines} and {found.impressions:,} impression{'' if found.impressions == 1 else 's'}"

@@ -106,6 +106,9 @@ def compare(
             f" `marquee dataset diff {escape(before)} {escape(now)}`",
             highlight=False,
         )
+    for model_id, short in zip(found["models"], found["short"], strict=True):
+        for name, value in plots.shortfalls(short["stopped"], short).items():
+            console.print(f"[yellow]{escape(f'{model_id}: {name.lower()} {value}')}[/]", highlight=False)
     differing = found["hyperparameters"] | found["provenance"]
     if not differing:
         console.print("Hyperparameters and provenance: the same")
@@ -146,7 +149,7 @@ def _facts(manifest: Manifest) -> Table:
         "Model": manifest.model_id,
         "Trained": f"{_minute(manifest.created_at)}, in {manifest.train_seconds:.1f} s"
         f" and {manifest.evaluation_seconds:.1f} s for the figures",
-        "Made by": f"{manifest.algorithm} for {manifest.objective}, seed {manifest.seed}",
+        "Made by": f"{manifest.algorithm} for {manifest.objective}, seed {manifest.seed}, {manifest.engine}",
         "Settings": settings,
         "Settings from": told or "not known",
         "Dataset": f"{manifest.dataset_id}, version {manifest.delta_version} of the events",
@@ -159,6 +162,10 @@ def _facts(manifest: Manifest) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", escape(value))
+    for name, value in plots.shortfalls(manifest.stopped, manifest.metrics).items():
+        table.add_row(f"[bold]{name}[/]", f"[yellow]{escape(value)}[/]")
+    if distilled := plots.distilled(manifest.metrics):
+        table.add_row("[bold]Distilled[/]", distilled)
     reasons = manifest.gate["reasons"] if manifest.gate else ["the model is older than the gate"]
     table.add_row("[bold]Releasable[/]", "\n".join((_releasable(manifest), *map(escape, reasons))))
     return table
@@ -174,10 +181,15 @@ def _paired(found: dict[str, Any]) -> str:
     paired = found["paired"]
     if paired is None:
         return "No paired difference: neither was trained while the other was live."
-    return (
+    lines = [
         f"Paired difference in NDCG@10, on the same users of {escape(paired['dataset_id'])}:"
         f" {plots.interval_of(paired['interval'], '+')} (95%)"
-    )
+    ]
+    for path, interval in paired["others"].items():
+        *places, figure = path.split("/")
+        named = " ".join((*places[::-1], plots.TITLES[figure]))
+        lines.append(f"  {named}: {plots.interval_of(interval, '+')}")
+    return "\n".join(lines)
 
 
 def _minute(time: str) -> str:

@@ -32,18 +32,52 @@ def interval_of(interval: Sequence[float] | None, sign: str = "") -> str:
     return "" if interval is None else f"{interval[0]:{sign}.4f} to {interval[1]:{sign}.4f}"
 
 
+def shortfalls(stopped: Mapping[str, Any] | None, metrics: Mapping[str, Any]) -> dict[str, str]:
+    """What the deadline kept a model from, by heading; empty when it kept it from nothing."""
+    found = {}
+    if stopped:
+        done, wanted = stopped["epochs_done"], stopped["epochs_wanted"]
+        found["Stopped"] = f"after {done} of {wanted} epochs, by the {stopped['reason']}"
+    if cut := metrics.get("cut"):
+        found["Left out"] = f"for the {cut['reason']}: {', '.join(cut['figures'])}"
+    return found
+
+
+def distilled(metrics: Mapping[str, Any]) -> str | None:
+    """What serving one factor pair in place of the posterior costs; None of a model that has none."""
+    found = metrics.get("distillation")
+    if not found:
+        return None
+    posterior, served = found["rmse_posterior"], found["rmse_served"]
+    change = f", {served / posterior - 1:+.2%}" if posterior else ""
+    return f"RMSE {said(posterior)} of the posterior, {said(served)} as served{change}"
+
+
 def figures_table(metrics: Mapping[str, Any]) -> Table:
     """Every figure with its interval; beside it popularity's, the live model's, those on the later split."""
-    table = _table(("",), ("model", "95%", "popularity", "live", "temporal"))
+    table = _table(("",), ("model", "95%", "popularity", "live", "temporal", "live, temporal"))
     others = [metrics.get(name) or {} for name in ("popularity", "live", "temporal")]
+    others.append(others[-1].get("live") or {})
     intervals = metrics.get("intervals") or {}
     for name in FIGURES:
         cells = (said(one.get(name)) for one in others)
         table.add_row(TITLES[name], said(metrics.get(name)), interval_of(intervals.get(name)), *cells)
-    for name, other in (("popularity", "the popularity list"), ("live", "the live model")):
-        if (over := intervals.get(f"ndcg_at_10_over_{name}")) is not None:
-            table.add_row(f"NDCG@10 over {other}", "", interval_of(over, "+"))
+    if (over := intervals.get("ndcg_at_10_over_popularity")) is not None:
+        table.add_row("NDCG@10 over the popularity list", "", interval_of(over, "+"))
+    for heading, found in over_live(metrics).items():
+        table.add_row(f"{heading} over the live model", "", interval_of(found, "+"))
     return table
+
+
+def over_live(metrics: Mapping[str, Any]) -> dict[str, Sequence[float]]:
+    """Intervals of the differences from the live model, by heading: overall, later, by groups."""
+    intervals, later = metrics.get("intervals") or {}, (metrics.get("temporal") or {}).get("intervals") or {}
+    found = {TITLES[name]: intervals.get(f"{name}_over_live") for name in FIGURES}
+    found |= {f"temporal {TITLES[name]}": later.get(f"{name}_over_live") for name in (_NDCG, "rmse")}
+    for kind, figure, things in (("users", _NDCG, "users"), ("items", "recall_at_10", "movies")):
+        for name, group in (metrics.get(kind) or {}).items():
+            found[f"{TITLES[figure]}, {name} {things},"] = group.get(f"{figure}_over_live")
+    return {heading: interval for heading, interval in found.items() if interval is not None}
 
 
 def ranking_plot(metrics: Mapping[str, Any]) -> Table:
@@ -55,21 +89,24 @@ def ranking_plot(metrics: Mapping[str, Any]) -> Table:
 
 
 def users_plot(metrics: Mapping[str, Any]) -> Table:
-    """NDCG@10 by group of users, beside the popularity list's."""
+    """NDCG@10 by group of users, beside the popularity list's and the live model's."""
     rows = []
     for name, group in (metrics.get("users") or {}).items():
         label = f"{name}, {group.get('users_evaluated', 0):,} users"
         rows.append((label, group.get(_NDCG), group.get("ndcg_at_10_interval")))
-        rows.append(("  popularity", (group.get("popularity") or {}).get(_NDCG), None))
+        rows += [(f"  {one}", (group.get(one) or {}).get(_NDCG), None) for one in ("popularity", "live")]
     return _bars("NDCG@10 by users", rows)
 
 
 def items_plot(metrics: Mapping[str, Any]) -> Table:
-    """Recall@10 by group of items, beside the popularity list's."""
+    """Recall@10 by group of items, beside the popularity list's and the live model's."""
     rows = []
     for name, group in (metrics.get("items") or {}).items():
-        rows.append((f"{name}, {group.get('items', 0):,} movies", group.get("recall_at_10"), None))
-        rows.append(("  popularity", (group.get("popularity") or {}).get("recall_at_10"), None))
+        label = f"{name}, {group.get('items', 0):,} movies"
+        rows.append((label, group.get("recall_at_10"), group.get("recall_at_10_interval")))
+        rows += [
+            (f"  {one}", (group.get(one) or {}).get("recall_at_10"), None) for one in ("popularity", "live")
+        ]
     return _bars("Recall@10 by movies", rows)
 
 

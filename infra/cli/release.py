@@ -10,7 +10,7 @@ from infra.cli.options import DryRun, Stage, target
 from infra.release.execute import Releaser
 from infra.release.plan import Plan
 from infra.release.state import release_status
-from marquee.settings import StorageSettings
+from marquee.settings import ApiSettings, StorageSettings
 
 _WEIGHT_HELP = "Share of requests for the {}, from 0 to 1."
 
@@ -70,7 +70,9 @@ def rollback(stage: Stage = aws.LOCAL_STAGE, dry_run: DryRun = False) -> None:
 
 def _releaser(stage: str, dry_run: bool) -> Releaser:
     console = Console(stderr=True)
-    return Releaser(target(stage), stage, StorageSettings.from_env().bucket, dry_run, console.print)
+    keyed = ApiSettings.from_env().keyed(stage)
+    bucket = StorageSettings.from_env().bucket
+    return Releaser(target(stage), stage, bucket, dry_run, console.print, keyed)
 
 
 def _report(releaser: Releaser, plan: Plan) -> None:

@@ -4,17 +4,20 @@ import json
 from typing import Annotated, Any
 
 import typer
+from botocore.exceptions import BotoCoreError
 from rich.console import Console
 from rich.table import Table
 
 from infra import aws, stack
 from infra.cli.options import AsJson, Stage, target
 from infra.kafka import admin
+from infra.lake_access import open_lake
 from infra.mlflow import server as mlflow
 from infra.release.state import ReleaseStatus, release_status
+from marquee.aws.impression_table import counts
 from marquee.aws.kafka_security import connection
-from marquee.errors import BrokerError, SettingError
-from marquee.settings import KafkaSettings, StackSettings
+from marquee.errors import BrokerError, SettingError, StorageError
+from marquee.settings import KafkaSettings, StackSettings, StorageSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -47,10 +50,19 @@ def status(
             unknown = str(error)
     found = _describe(running, servers, release_status(where, stage), behind)
     found["lag"]["unknown"] = unknown
+    found["impressions"] = _impressions(where)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     else:
         _print(found)
+
+
+def _impressions(where: aws.Target) -> dict[str, int] | None:
+    """Requests in the lake by day; None when the lake cannot be asked."""
+    try:
+        return counts(open_lake(where, StorageSettings.from_env()))
+    except (StorageError, BotoCoreError):
+        return None
 
 
 def _describe(
@@ -102,4 +114,7 @@ def _print(found: dict[str, Any]) -> None:
     partitions = ", ".join(f"{number}: {count:,}" for number, count in found["lag"]["partitions"].items())
     behind = f"{found['lag']['total']:,} events ({partitions or 'no partitions yet'})"
     table.add_row("Lag", f"not known: {unknown}" if (unknown := found["lag"]["unknown"]) else behind)
+    if days := found["impressions"]:
+        newest = max(days)
+        table.add_row("Impressions", f"{sum(days.values()):,} in the lake, {days[newest]:,} of {newest}")
     Console().print(table)

@@ -1,4 +1,4 @@
-"""`marquee tune`: search hyperparameters, and make the best the default of the next scheduled training."""
+"""`marquee tune`: search hyperparameters, and keep the best for the trainings to come."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from infra import aws
+from infra import aws, pipeline
 from infra.cli.options import AsJson, Stage, target
 from infra.tune import Outcome, Trial, search
 from marquee.aws.bucket import Bucket
@@ -36,6 +36,9 @@ def tune(
     *,
     algorithm: Annotated[str, typer.Option(help="svd or nmf.")],
     objective: Annotated[str, typer.Option(help="ranking or rating.")] = "ranking",
+    solver: Annotated[
+        str | None, typer.Option(help="Of svd for rating: als (the default) or bayesian.")
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="Dataset id; the newest when left out.")] = None,
     budget: Annotated[int, typer.Option(min=1, max=10_000, help="Settings to try, the defaults first.")] = 20,
     jobs: Annotated[
@@ -45,7 +48,7 @@ def tune(
     as_json: AsJson = False,
     stage: Stage = aws.LOCAL_STAGE,
 ) -> None:
-    """Search an algorithm's hyperparameters on a dataset, and keep the best for the next scheduled training.
+    """Search an algorithm's hyperparameters on a dataset, and keep the best for the trainings to come.
 
     Runs on this machine. Settings are chosen on a validation split inside the training ratings, by NDCG@10 or
     for rating by RMSE; the test ratings are asked once, for the best and the defaults. The same --seed with
@@ -59,7 +62,7 @@ def tune(
     with console.status("reading the dataset"):
         datasets = DatasetStore(bucket)
         interactions = read_interactions(datasets, manifest, datasets.movies(manifest))
-        task = task_of(interactions, algorithm, objective, seed)
+        task = task_of(interactions, algorithm, objective, seed, solver)
     workers = min(jobs or os.process_cpu_count() or 1, budget)
     outcome = _search(console, task, budget, workers, seed)
     if outcome.interrupted:
@@ -84,7 +87,20 @@ def tune(
     )
     key = write_tuned(bucket, tuned)
     _print(task, outcome, tuned, as_json=as_json)
-    console.print(f"kept as s3://{bucket.name}/{key}: the scheduled training and `train --tuned` use it")
+    scheduled = pipeline.scheduled_models(target(stage).client("lambda"), stage)
+    console.print(f"kept as s3://{bucket.name}/{key}: {_used_by(algorithm, objective, scheduled)}")
+
+
+def _used_by(algorithm: str, objective: str, scheduled: tuple[str, ...] | None) -> str:
+    """What takes the settings up; ``scheduled`` is what the deployed schedule trains, None without one."""
+    name = f"{algorithm}-{objective}"
+    by_hand = f"`marquee train --algorithm {algorithm} --objective {objective} --tuned` uses it"
+    if scheduled is not None and name in scheduled:
+        return f"the scheduled training and {by_hand}"
+    if scheduled is None:
+        return f"{by_hand}, and so does a schedule whose RETRAIN_MODELS names {name}"
+    trained = ", ".join(scheduled)
+    return f"{by_hand}; the schedule does once RETRAIN_MODELS names {name} (it trains {trained} now)"
 
 
 def _search(console: Console, task: Task, budget: int, jobs: int, seed: int) -> Outcome:

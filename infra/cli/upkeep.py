@@ -52,11 +52,11 @@ def _table(report: dict[str, Any]) -> Table:
 def _sentences(report: dict[str, Any]) -> list[str]:
     told: list[str] = []
     dry_run = report["dry_run"]
-    if report["erased"] or report["erased_lines"]:
+    if report["erased"] or report["erased_lines"] or report["erased_impressions"]:
         left = "would leave" if dry_run else "left"
         told.append(
-            f"{report['erased']:,} events and {report['erased_lines']:,} refused lines of forgotten users "
-            f"{left} the lake."
+            f"{report['erased']:,} events, {report['erased_lines']:,} refused lines and "
+            f"{report['erased_impressions']:,} impressions of forgotten users {left} the lake."
         )
     unfinished = [key for key, one in report["tables"].items() if one["unfinished"]]
     if unfinished:

@@ -35,6 +35,11 @@ def find_api(functions: Any, gateway: Any, function_name: str) -> str | None:
     return next(iter(live or reversed(existing)), None)
 
 
+def stages(gateway: Any, api_id: str) -> tuple[str, ...]:
+    """The names of the API's stages that are ours."""
+    return tuple(name for name in _stages(gateway, api_id) or () if name in (PREVIEW_STAGE, LIVE_STAGE))
+
+
 def _stages(gateway: Any, api_id: str) -> list[str] | None:
     """The names of the API's stages; None when there is no such API."""
     try:

@@ -49,7 +49,7 @@ def code_bytes(folder: Path) -> int:
 def fingerprint(folder: Path, stage: str, values: Mapping[str, str], layers: Mapping[str, BuiltLayer]) -> str:
     """A name for all that a deployment of ``folder`` depends on: sources, configuration, settings, layers."""
     arns = {name: layers[name].sha256 for name in FUNCTION_LAYERS[folder.name]}
-    config, policy = _rendered(folder, stage, values, arns)
+    config, policy = rendered(folder, stage, values, arns)
     digest = hashlib.sha256(json.dumps([version("chalice"), config, policy], sort_keys=True).encode())
     for path in _source_files(folder):
         digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
@@ -58,7 +58,7 @@ def fingerprint(folder: Path, stage: str, values: Mapping[str, str], layers: Map
 
 def write_config(folder: Path, stage: str, values: Mapping[str, str], layer_arns: Mapping[str, str]) -> None:
     """Write ``.chalice/config.json`` from its template; other stages stay as an earlier run wrote them."""
-    config, policy = _rendered(folder, stage, values, layer_arns)
+    config, policy = rendered(folder, stage, values, layer_arns)
     state = folder / ".chalice"
     policy_path = state / config["stages"][stage]["iam_policy_file"]
     policy_path.parent.mkdir(exist_ok=True)
@@ -78,7 +78,7 @@ def _source_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)
 
 
-def _rendered(
+def rendered(
     folder: Path, stage: str, values: Mapping[str, str], layer_arns: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The app's configuration with ``stage`` alone, and that stage's IAM policy, both filled in.

@@ -11,6 +11,7 @@ from infra.deploy.layers import BuiltLayer
 from infra.stream import catalogue_server
 from marquee.errors import SettingError
 from marquee.settings import (
+    ApiSettings,
     CatalogueSettings,
     DatasetSettings,
     IngestSettings,
@@ -40,6 +41,7 @@ class Settings:
     catalogue: CatalogueSettings = field(default_factory=CatalogueSettings)
     upkeep: UpkeepSettings = field(default_factory=UpkeepSettings)
     registry: RegistrySettings = field(default_factory=RegistrySettings)
+    api: ApiSettings = field(default_factory=ApiSettings)
 
     @classmethod
     def from_env(cls) -> "Settings":
@@ -56,6 +58,7 @@ class Settings:
             CatalogueSettings.from_env(),
             UpkeepSettings.from_env(),
             RegistrySettings.from_env(),
+            ApiSettings.from_env(),
         )
 
 
@@ -92,7 +95,7 @@ def prepare(
     built = layers.build_all(progress=progress)
     sizes = {app: _check_size(app, folder / app, built) for app in resources.APPS}
     fingerprints = {app: apps.fingerprint(folder / app, stage, values, built) for app in resources.APPS}
-    wanted = resources.standing(stage, target.region, settings.storage.bucket, built)
+    wanted = resources.standing(stage, target.region, settings.storage.bucket, built, settings.api)
     observed = observe.observe(target.client, wanted, stage)
     planned = plan.plan(wanted, fingerprints, stage, observed)
     return Prepared(planned, stage, target, folder, values, sizes)

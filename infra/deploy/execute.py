@@ -10,18 +10,21 @@ from typing import Any
 from boto3.s3.transfer import TransferConfig
 
 from infra.aws import Target
-from infra.deploy import api, apps, chalice_run
+from infra.deploy import api, apps, chalice_run, keys
 from infra.deploy.layers import RUNTIME
-from infra.deploy.observe import FINGERPRINT_TAG
+from infra.deploy.observe import FILTER, FINGERPRINT_TAG, STATEMENT
 from infra.deploy.plan import (
     Action,
     BlockPublicAccess,
     CreateBucket,
     CreateLogGroup,
     DeployApp,
+    GrantLogs,
+    KeyApi,
     Plan,
     PublishLayer,
     SetRetention,
+    Subscribe,
 )
 from infra.deploy.resources import FUNCTION_LAYERS, LAYER_PREFIX, function_names
 
@@ -40,7 +43,9 @@ class Executor:
 
     def execute(self, plan: Plan) -> dict[str, str]:
         """Carry out ``plan``; returns the ARN of every layer."""
-        first = [action for action in plan.actions if not isinstance(action, PublishLayer | DeployApp)]
+        last = [action for action in plan.actions if isinstance(action, GrantLogs | Subscribe | KeyApi)]
+        later = (PublishLayer, DeployApp, GrantLogs, Subscribe, KeyApi)
+        first = [action for action in plan.actions if not isinstance(action, later)]
         publish = [action for action in plan.actions if isinstance(action, PublishLayer)]
         deploy = [action for action in plan.actions if isinstance(action, DeployApp)]
         for action in first:
@@ -51,7 +56,43 @@ class Executor:
             with ThreadPoolExecutor(_PARALLEL_UPLOADS) as pool:
                 arns |= pool.map(lambda action: self._publish(action, functions, s3), publish)
         self._deploy_apps(deploy, arns)
+        for one in last:
+            self._after(one)
         return arns
+
+    def _after(self, action: GrantLogs | Subscribe | KeyApi) -> None:
+        self.progress(str(action))
+        if not isinstance(action, KeyApi):
+            self._subscription(action)
+            return
+        gateway = self.target.client("apigateway")
+        api_id = api.find_api(self.target.client("lambda"), gateway, action.function)
+        if api_id is not None:  # else there is no API to ask for a key
+            keys.ensure(gateway, api_id, action.plan, api.stages(gateway, api_id))
+
+    def _subscription(self, action: GrantLogs | Subscribe) -> None:
+        functions, wanted = self.target.client("lambda"), action.subscription
+        arn = functions.get_function_configuration(FunctionName=wanted.function)["FunctionArn"]
+        partition, region, account = arn.split(":")[1], arn.split(":")[3], arn.split(":")[4]
+        match action:
+            case GrantLogs():
+                with suppress(functions.exceptions.ResourceNotFoundException):  # of another log group
+                    functions.remove_permission(FunctionName=wanted.function, StatementId=STATEMENT)
+                functions.add_permission(
+                    FunctionName=wanted.function,
+                    StatementId=STATEMENT,
+                    Action="lambda:InvokeFunction",
+                    Principal="logs.amazonaws.com",
+                    SourceArn=f"arn:{partition}:logs:{region}:{account}:log-group:{wanted.log_group}:*",
+                    SourceAccount=account,
+                )
+            case Subscribe():
+                self.target.client("logs").put_subscription_filter(
+                    logGroupName=wanted.log_group,
+                    filterName=FILTER,
+                    filterPattern=wanted.pattern,
+                    destinationArn=arn,
+                )
 
     def _standing(self, action: Action) -> None:
         self.progress(str(action))

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from infra.deploy.keys import UsagePlan
 from infra.deploy.layers import BuiltLayer
-from infra.deploy.resources import Standing
+from infra.deploy.resources import Standing, Subscription, function_names
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,43 @@ class DeployApp:
         return f"chalice deploy --stage {self.stage} in {self.app}"
 
 
-type Action = CreateBucket | BlockPublicAccess | CreateLogGroup | SetRetention | PublishLayer | DeployApp
+@dataclass(frozen=True)
+class GrantLogs:
+    """Let CloudWatch Logs invoke a function with what a log group holds."""
+
+    subscription: Subscription
+
+    def __str__(self) -> str:
+        return f"let log group {self.subscription.log_group} invoke {self.subscription.function}"
+
+
+@dataclass(frozen=True)
+class Subscribe:
+    """Deliver a log group's lines to a function."""
+
+    subscription: Subscription
+
+    def __str__(self) -> str:
+        return f"deliver log group {self.subscription.log_group} to {self.subscription.function}"
+
+
+@dataclass(frozen=True)
+class KeyApi:
+    """Make the stage's API key and its usage plan, for the stages that the API has."""
+
+    function: str
+    plan: UsagePlan
+
+    def __str__(self) -> str:
+        plan = self.plan
+        return f"API key {plan.name}: {plan.rate} requests a second, bursts of {plan.burst}"
+
+
+type AfterApps = GrantLogs | Subscribe | KeyApi
+"""What needs the functions."""
+type Action = (
+    CreateBucket | BlockPublicAccess | CreateLogGroup | SetRetention | PublishLayer | DeployApp | AfterApps
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +123,8 @@ class Observed:
 
     ``retention`` has days (None: for ever) by log group, ``layers`` the newest (ARN, SHA-256 in base64) by
     layer, ``fingerprints`` what each app was last deployed as (None: it is absent, or was changed since).
+    In ``granted`` and ``subscribed`` are those of the wanted subscriptions that stand; ``keyed`` says whether
+    the wanted usage plan does.
     """
 
     bucket_exists: bool = False
@@ -93,6 +132,9 @@ class Observed:
     retention: Mapping[str, int | None] | None = None
     layers: Mapping[str, tuple[str, str]] | None = None
     fingerprints: Mapping[str, str | None] | None = None
+    granted: frozenset[Subscription] = frozenset()
+    subscribed: frozenset[Subscription] = frozenset()
+    keyed: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,4 +176,9 @@ def plan(wanted: Standing, fingerprints: Mapping[str, str], stage: str, observed
         for app, fingerprint in fingerprints.items()
         if deployed.get(app) != fingerprint
     ]
+    actions += [GrantLogs(one) for one in wanted.subscriptions if one not in observed.granted]
+    actions += [Subscribe(one) for one in wanted.subscriptions if one not in observed.subscribed]
+    if not observed.keyed:
+        (recommend,) = function_names("recommend", stage)
+        actions.append(KeyApi(recommend, wanted.usage_plan))
     return Plan(tuple(actions), arns)

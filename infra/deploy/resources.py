@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from infra.deploy.keys import UsagePlan, plan_name
 from infra.deploy.layers import BuiltLayer
+from marquee.aws.impression_source import FILTER_PATTERN
+from marquee.settings import ApiSettings
 
 APPS = ("ingest", "train", "registry", "recommend")
 FUNCTION_LAYERS: Mapping[str, tuple[str, ...]] = {
@@ -13,7 +16,7 @@ FUNCTION_LAYERS: Mapping[str, tuple[str, ...]] = {
     "recommend": ("core", "numpy"),
 }
 _HANDLERS: Mapping[str, tuple[str, ...]] = {
-    "ingest": ("-drain", "-snapshot", "-catalogue", "-upkeep"),
+    "ingest": ("-drain", "-snapshot", "-catalogue", "-upkeep", "-impressions"),
     "train": ("-train", "-batch", "-retrain"),
     "registry": ("-sync", "-landed"),
     "recommend": ("",),
@@ -32,6 +35,15 @@ class LogGroup:
 
 
 @dataclass(frozen=True)
+class Subscription:
+    """Lines of a log group that ``pattern`` matches go to ``function``."""
+
+    log_group: str
+    function: str
+    pattern: str
+
+
+@dataclass(frozen=True)
 class Standing:
     """The resources that a stage wants to exist, whatever exists now."""
 
@@ -39,6 +51,8 @@ class Standing:
     bucket: str
     log_groups: tuple[LogGroup, ...]
     layers: tuple[BuiltLayer, ...]
+    subscriptions: tuple[Subscription, ...]
+    usage_plan: UsagePlan
 
 
 def function_names(app: str, stage: str) -> tuple[str, ...]:
@@ -46,9 +60,19 @@ def function_names(app: str, stage: str) -> tuple[str, ...]:
     return tuple(f"marquee-{app}-{stage}{handler}" for handler in _HANDLERS[app])
 
 
-def standing(stage: str, region: str, bucket: str, layers: Mapping[str, BuiltLayer]) -> Standing:
+def standing(
+    stage: str,
+    region: str,
+    bucket: str,
+    layers: Mapping[str, BuiltLayer],
+    api: ApiSettings = ApiSettings(),  # noqa: B008 - frozen
+) -> Standing:
     """The standing resources of ``stage``."""
     days = _RETENTION_DAYS.get(stage, _DEFAULT_RETENTION_DAYS)
     names = [name for app in APPS for name in function_names(app, stage)]
     groups = tuple(LogGroup(f"/aws/lambda/{name}", days) for name in names)
-    return Standing(region, bucket, groups, tuple(layers.values()))
+    (recommend,) = function_names("recommend", stage)
+    impressions = f"marquee-ingest-{stage}-impressions"
+    shown = Subscription(f"/aws/lambda/{recommend}", impressions, FILTER_PATTERN)
+    plan = UsagePlan(plan_name(stage), api.rate, api.burst)
+    return Standing(region, bucket, groups, tuple(layers.values()), (shown,), plan)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from infra import aws
 from infra.deploy import apps, chalice_run, deployment, execute
-from infra.deploy.plan import DeployApp
+from infra.deploy.plan import DeployApp, GrantLogs, KeyApi, Subscribe
 from infra.deploy.resources import APPS, FUNCTION_LAYERS
 
 
@@ -20,7 +20,8 @@ def stand(
     A record that chalice kept of functions that are gone, as after a stack has ended, is removed.
     """
     prepared = deployment.prepare(stage, target, settings, progress)
-    actions = tuple(action for action in prepared.plan.actions if not isinstance(action, DeployApp))
+    apart = (DeployApp, GrantLogs, KeyApi, Subscribe)  # the functions, and what needs them
+    actions = tuple(action for action in prepared.plan.actions if not isinstance(action, apart))
     executor = execute.Executor(target, prepared.functions_dir, prepared.values, progress)
     arns = executor.execute(replace(prepared.plan, actions=actions))
     for app in APPS:

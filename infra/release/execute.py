@@ -1,6 +1,6 @@
 """Carrying out release plans. Changes to the function and to ``live`` name the revision that they expect."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +9,8 @@ from botocore.exceptions import ClientError
 
 from infra import registry
 from infra.aws import Target
+from infra.deploy import keys
+from infra.deploy.api import LIVE_STAGE
 from infra.release import gateway, models, state
 from infra.release.gate import pass_gate
 from infra.release.plan import (
@@ -22,7 +24,14 @@ from infra.release.plan import (
     plan_rollback,
     plan_shift,
 )
-from infra.release.variants import LIVE, MODEL_VARIABLE, ReleaseState, description, function_name
+from infra.release.variants import (
+    FORCED_VARIABLE,
+    LIVE,
+    MODEL_VARIABLE,
+    ReleaseState,
+    description,
+    function_name,
+)
 from marquee.errors import ReleaseError
 
 _WAIT_SECONDS = 120.0
@@ -33,8 +42,9 @@ _POLL_SECONDS_LOCAL, _POLL_SECONDS_AWS = 0.05, 1.0
 class Releaser:
     """Releases of one stage's recommend function. Every method returns the plan it carried out.
 
-    With ``dry_run`` the plan is made and returned, and nothing is changed. After a change the registry
-    function is told, which mirrors the alias on MLflow; nobody waits for it.
+    ``keyed`` says whether the live API asks for a key. With ``dry_run`` the plan is made and returned, and
+    nothing is changed. After a change the registry function is told, which mirrors the alias on MLflow;
+    nobody waits for it.
     """
 
     target: Target
@@ -42,6 +52,7 @@ class Releaser:
     bucket: str
     dry_run: bool = False
     progress: Callable[[str], None] = lambda _: None
+    keyed: bool = False
 
     def release(self, model_id: str, weight: float = 1.0, *, force: bool = False) -> Plan:
         """Serve ``model_id`` to the share ``weight`` of live requests, as ``plan_release`` says.
@@ -71,7 +82,7 @@ class Releaser:
     def _carry_out(self, make: Callable[[ReleaseState], Plan]) -> Plan:
         functions, rest = self.target.client("lambda"), self.target.client("apigateway")
         name = function_name(self.stage)
-        present = state.read_state(functions, rest, name)
+        present = state.read_state(functions, rest, name, keyed=self.keyed)
         plan = make(present)
         if not self.dry_run:
             try:
@@ -101,7 +112,9 @@ class Releaser:
                 case GrantApi():
                     grant(functions, rest, name)
                 case DeployLiveStage(definition):
-                    gateway.deploy_live(rest, state.find_api(functions, rest, name), definition)
+                    api_id = state.find_api(functions, rest, name)
+                    gateway.deploy_live(rest, api_id, definition, keyed=self.keyed)
+                    keys.admit(rest, api_id, keys.plan_name(self.stage), LIVE_STAGE)
 
     def _tell_registry(self, plan: Plan, functions: Any) -> None:
         if any(isinstance(step, PointAlias) and step.alias == LIVE for step in plan.steps):
@@ -117,11 +130,12 @@ class Releaser:
 def publish(functions: Any, name: str, model_id: str, poll_seconds: float, *, forced: bool = False) -> str:
     """Publish a version of ``name`` that pins ``model_id``; ``$LATEST`` pins none after. Returns its number.
 
-    Its description says the model, and whether it was ``forced`` past the gate.
+    Its environment and its description say the model, and whether it was ``forced`` past the gate.
 
     ``$LATEST`` pins no model even when an earlier run was killed half-way: restoring takes the variable out.
     """
-    _set_model(functions, name, model_id, poll_seconds)
+    pinned = {MODEL_VARIABLE: model_id} | ({FORCED_VARIABLE: "1"} if forced else {})
+    _pin(functions, name, pinned, poll_seconds)
     try:
         latest = functions.get_function_configuration(FunctionName=name)
         version = functions.publish_version(
@@ -132,7 +146,7 @@ def publish(functions: Any, name: str, model_id: str, poll_seconds: float, *, fo
         )["Version"]
         _wait(functions, "function_active_v2", poll_seconds, FunctionName=name, Qualifier=version)
     finally:
-        _set_model(functions, name, None, poll_seconds)
+        _pin(functions, name, {}, poll_seconds)
     return str(version)
 
 
@@ -178,15 +192,14 @@ def grant(functions: Any, rest: Any, name: str) -> None:
         )
 
 
-def _set_model(functions: Any, name: str, model_id: str | None, poll_seconds: float) -> None:
-    """Set ``MODEL_ID`` of ``$LATEST``, or take it out for None."""
+def _pin(functions: Any, name: str, pinned: Mapping[str, str], poll_seconds: float) -> None:
+    """Let ``$LATEST`` have these of the variables that tell variants apart, and no other of them."""
     latest = functions.get_function_configuration(FunctionName=name)
-    variables = dict(latest.get("Environment", {}).get("Variables", {}))
-    if variables.get(MODEL_VARIABLE) == model_id:
+    before = dict(latest.get("Environment", {}).get("Variables", {}))
+    others = {key: value for key, value in before.items() if key not in (MODEL_VARIABLE, FORCED_VARIABLE)}
+    variables = {**others, **pinned}
+    if variables == before:
         return
-    variables.pop(MODEL_VARIABLE, None)
-    if model_id is not None:
-        variables[MODEL_VARIABLE] = model_id
     functions.update_function_configuration(
         FunctionName=name, Environment={"Variables": variables}, **_expecting(latest)
     )

@@ -29,11 +29,14 @@ def methods(gateway: Any, api_id: str) -> list[dict[str, Any]]:
     ]
 
 
-def definition(gateway: Any, api_id: str) -> str:
-    """A name for the routes as they are now. An alias in a target does not count, nor do generated ids."""
+def definition(gateway: Any, api_id: str, *, keyed: bool = False) -> str:
+    """A name for the routes as they are now, and for whether the live ones ask for a key.
+
+    An alias in a target does not count, nor do generated ids.
+    """
     api = gateway.get_rest_api(restApiId=api_id)
     routes = sorted(json.dumps(_comparable(method), sort_keys=True) for method in methods(gateway, api_id))
-    whole = [api.get("binaryMediaTypes", []), api.get("policy", ""), routes]
+    whole = [api.get("binaryMediaTypes", []), api.get("policy", ""), routes, *(["keyed"] if keyed else [])]
     whole.append(api.get("minimumCompressionSize"))
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:16]
 
@@ -48,8 +51,10 @@ def live_definition(gateway: Any, api_id: str) -> str | None:
     return str(deployment.get("description", "")).removeprefix(_DESCRIPTION)
 
 
-def deploy_live(gateway: Any, api_id: str, name: str) -> None:
+def deploy_live(gateway: Any, api_id: str, name: str, *, keyed: bool = False) -> None:
     """Deploy the stage ``live`` with every function target qualified by the stage variable ``alias``.
+
+    ``keyed`` says whether these routes ask for an API key, whatever those of ``preview`` do.
 
     What is being edited is put back as it was, so that ``preview`` can be deployed from it at any time.
     """
@@ -60,6 +65,7 @@ def deploy_live(gateway: Any, api_id: str, name: str) -> None:
     try:
         for method in targets:
             _set_target(gateway, api_id, method, qualified=True)
+            _ask_for_key(gateway, api_id, method, bool(method.get("apiKeyRequired")), keyed)
         gateway.create_deployment(
             restApiId=api_id,
             stageName=LIVE_STAGE,
@@ -69,6 +75,7 @@ def deploy_live(gateway: Any, api_id: str, name: str) -> None:
     finally:
         for method in targets:
             _set_target(gateway, api_id, method, qualified=False)
+            _ask_for_key(gateway, api_id, method, keyed, bool(method.get("apiKeyRequired")))
 
 
 def _set_target(gateway: Any, api_id: str, method: dict[str, Any], *, qualified: bool) -> None:
@@ -81,6 +88,18 @@ def _set_target(gateway: Any, api_id: str, method: dict[str, Any], *, qualified:
         integrationHttpMethod=integration["httpMethod"],
         uri=re.sub(r"/invocations$", f"{_ALIAS_SUFFIX}/invocations", plain) if qualified else plain,
         **{key: integration[key] for key in _COPIED if key in integration},
+    )
+
+
+def _ask_for_key(gateway: Any, api_id: str, method: dict[str, Any], before: bool, after: bool) -> None:
+    if before == after:
+        return
+    change = {"op": "replace", "path": "/apiKeyRequired", "value": str(after).lower()}
+    gateway.update_method(
+        restApiId=api_id,
+        resourceId=method["resource_id"],
+        httpMethod=method["httpMethod"],
+        patchOperations=[change],
     )
 
 

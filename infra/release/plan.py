@@ -74,7 +74,7 @@ def plan_release(state: ReleaseState, model_id: str, weight: float = 1.0, *, for
     below 1, and when two versions share the traffic and a third is asked for.
     """
     _check_weight(weight)
-    existing = state.find(model_id, state.build)
+    existing = state.find(model_id, state.build, forced=forced)
     target = existing.version if existing else NEW
     steps: list[Step] = [] if existing else [PublishVersion(model_id, forced)]
     steps += _route(state, model_id, target, weight)

@@ -60,8 +60,11 @@ def find_api(functions: Any, rest: Any, name: str) -> str:
     return api_id
 
 
-def read_state(functions: Any, rest: Any, name: str) -> ReleaseState:
-    """What release plans start from; ``functions`` and ``rest`` are clients of Lambda and API Gateway."""
+def read_state(functions: Any, rest: Any, name: str, *, keyed: bool = False) -> ReleaseState:
+    """What release plans start from; ``functions`` and ``rest`` are clients of Lambda and API Gateway.
+
+    ``keyed`` says whether the live API shall ask for a key.
+    """
     api_id = find_api(functions, rest, name)
     pages = functions.get_paginator("list_versions_by_function").paginate(FunctionName=name)
     versions = [version for page in pages for version in page["Versions"] if version["Version"] != "$LATEST"]
@@ -74,7 +77,7 @@ def read_state(functions: Any, rest: Any, name: str) -> ReleaseState:
         live_revision=live.get("RevisionId") if live else None,
         previous=_variant(functions, name, previous["FunctionVersion"]) if previous else None,
         build=build_of(functions.get_function_configuration(FunctionName=name)),
-        definition=gateway.definition(rest, api_id),
+        definition=gateway.definition(rest, api_id, keyed=keyed),
         live_definition=gateway.live_definition(rest, api_id),
         granted=_granted(functions, name, api_id),
     )

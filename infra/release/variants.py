@@ -9,6 +9,7 @@ from typing import Any
 from infra.deploy.resources import function_names
 
 MODEL_VARIABLE = "MODEL_ID"
+FORCED_VARIABLE = "MODEL_FORCED"
 LIVE = "live"
 PREVIOUS = "previous"
 _FORCED = ", forced"
@@ -25,7 +26,8 @@ def build_of(configuration: Mapping[str, Any]) -> str:
     ``configuration`` is what Lambda's ``GetFunctionConfiguration`` answers.
     """
     environment = dict(configuration.get("Environment", {}).get("Variables", {}))
-    environment.pop(MODEL_VARIABLE, None)
+    for variable in (MODEL_VARIABLE, FORCED_VARIABLE):
+        environment.pop(variable, None)
     layers = [layer["Arn"] for layer in configuration.get("Layers", [])]
     rest = [
         configuration.get(key)
@@ -46,7 +48,7 @@ def description(model_id: str, *, forced: bool) -> str:
 
 def forced_of(configuration: Mapping[str, Any]) -> bool:
     """Whether a version was published past the gate."""
-    return str(configuration.get("Description", "")).endswith(_FORCED)
+    return bool(configuration.get("Environment", {}).get("Variables", {}).get(FORCED_VARIABLE) == "1")
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,8 @@ class ReleaseState:
     live_definition: str | None
     granted: bool
 
-    def find(self, model_id: str, build: str) -> Variant | None:
-        """The newest published version that pins ``model_id`` and runs ``build``."""
-        found = [
-            variant for variant in self.published if (variant.model_id, variant.build) == (model_id, build)
-        ]
+    def find(self, model_id: str, build: str, *, forced: bool = False) -> Variant | None:
+        """The newest published version that pins ``model_id``, runs ``build`` and was ``forced`` or not."""
+        wanted = (model_id, build, forced)
+        found = [one for one in self.published if (one.model_id, one.build, one.forced) == wanted]
         return found[-1] if found else None

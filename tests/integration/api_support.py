@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infra import paths
-from infra.deploy import api, deployment, resources
+from infra.deploy import api, deployment, keys
 from infra.deploy.deployment import Settings
 from infra.release.execute import Releaser
 from marquee.settings import IngestSettings, MetricsSettings, RecommendSettings, StorageSettings
 from tests.integration.conftest import RunningStack
+from tests.integration.test_release_traffic import write_apps
 from tests.unit.recommend_fakes import model_objects
 
 STAGE = "asked"
 MODEL = "svd-000000000001"
-_IDLE = "from chalice import Chalice\napp = Chalice(app_name={name!r})\n"
 
 
 @dataclass(frozen=True)
@@ -50,32 +50,25 @@ def ask(
             return Answer(error.code, error.headers, error.read())
 
 
-def write_apps(folder: Path) -> None:
+def preview_key(stack: RunningStack) -> dict[str, str]:
+    """The header without which the preview does not answer."""
+    return {keys.HEADER: keys.value(stack.target.client("apigateway"), STAGE)}
+
+
+def _write_apps(folder: Path) -> None:
     """The recommend function as it is, and next to nothing in place of the others."""
-    for app in resources.APPS:
-        shutil.copytree(
-            paths.FUNCTIONS / app,
-            folder / app,
-            ignore=shutil.ignore_patterns("deploy*", "config.json", "__py*"),
-            dirs_exist_ok=True,
-        )
-        state = folder / app / ".chalice"
-        template = json.loads((state / "config.template.json").read_text())
-        template["stages"] = {STAGE: {"iam_policy_file": "policy-local.json"}}
-        (state / "config.template.json").write_text(json.dumps(template))
-        if app != "recommend":
-            names = [name.rpartition("-")[2] for name in resources.function_names(app, STAGE)]
-            handlers = "".join(
-                f"\n@app.lambda_function()\ndef {name}(event, context):\n    return {{}}\n" for name in names
-            )
-            (folder / app / "app.py").write_text(_IDLE.format(name=f"marquee-{app}") + handlers)
+    write_apps(folder, STAGE)
+    shutil.copyfile(paths.FUNCTIONS / "recommend" / "app.py", folder / "recommend" / "app.py")
+    policy = (paths.FUNCTIONS / "recommend" / ".chalice" / "policy-local.json").read_text()
+    (folder / "recommend" / ".chalice" / f"policy-{STAGE}.json").write_text(policy)
 
 
 def release_api(
     stack: RunningStack, folder: Path, *, bucket: str, recommend: RecommendSettings | None = None
 ) -> str:
     """Deploy and release one model; the URL of the live stage. A second time it is the same API, changed."""
-    write_apps(folder)
+    if not any(folder.iterdir()):
+        _write_apps(folder)
     storage: StorageSettings = replace(stack.storage, bucket=bucket)
     settings = Settings(
         storage,

@@ -1,7 +1,9 @@
 """One stack for all integration tests: LocalStack and the embedded broker, on free ports."""
 
+import multiprocessing
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -12,6 +14,7 @@ from infra.kafka import apache
 from infra.paths import FUNCTIONS
 from infra.processes import running
 from marquee.settings import KafkaSettings, StackSettings, StorageSettings
+from tests.integration.fault_proxy import FaultProxy, proxied
 from tests.support import require_java
 
 
@@ -67,3 +70,17 @@ def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSett
     with running(apache.spec(state, partitions=4)) as process:
         servers = apache.wait_until_ready(state, 60.0, lambda: process.poll() is None)
         yield KafkaSettings(bootstrap_servers=servers)
+
+
+@pytest.fixture
+def proxy(running_stack: RunningStack) -> Iterator[FaultProxy]:
+    """Between us and LocalStack; it passes everything on until it is told which faults to make."""
+    with proxied(running_stack.storage.endpoint_url) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def apart() -> Iterator[ProcessPoolExecutor]:
+    """A process for what goes through ``proxy``: some of Delta Lake's calls hold the lock that it needs."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield pool

@@ -1,9 +1,10 @@
 """A drain in a process of its own, which says on stdout what it passes and may kill or stop itself.
 
-``python -m tests.integration.drain_child '{"root", "options", "kafka", "ingest", "event"?, "point"?,
-"passes"?, "signal"?, "worker"?}'``: at the n-th passing of ``point`` it sends itself ``signal``; ``point``
-``compact`` compacts the events instead of draining. Its workers are processes of this module, given what
-stands under ``worker`` as well; as in Lambda they outlive it. The last line is the report as JSON, with
+``python -m tests.integration.drain_child '{"root", "options", "kafka", "ingest", "connection"?, "event"?,
+"compact"?, "point"?, "passes"?, "signal"?, "worker"?}'``: at the n-th passing of ``point`` it sends itself
+``signal``; with ``compact`` it compacts the events instead of draining. Its workers are processes of this
+module, given what stands under ``worker`` as well; as in Lambda they outlive it. A line that begins with
+``lost`` tells what the broker deleted unread. The last line is the report as JSON, a drain's with
 ``peak_bytes``, the highest resident memory; when a worker failed, the exit code is ``WORKER_FAILED``, and the
 last line is why.
 """
@@ -19,8 +20,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from marquee.aws.beginning import Lost
 from marquee.aws.compaction import compact
-from marquee.aws.drain_report import DrainReport
+from marquee.aws.drain_report import DrainReport, lost_ranges
 from marquee.aws.ingest_workers import run
 from marquee.aws.lake import EVENTS_KEY, Lake
 from marquee.errors import WorkerError
@@ -30,7 +32,11 @@ WORKER_FAILED = 3
 
 
 class Silent:
-    """Metrics that nobody looks at."""
+    """Metrics that nobody looks at, but for losses."""
+
+    def lost(self, lost: Lost) -> None:
+        """A line, such as ``lost {"1": [[100, 130]]}``."""
+        print("lost", json.dumps(lost_ranges([lost])), flush=True)
 
     def share(self, report: DrainReport) -> None:
         """Nothing."""
@@ -55,11 +61,6 @@ def worker(given: dict[str, Any], partitions: Sequence[int]) -> dict[str, Any]:
 
 def main(given: dict[str, Any]) -> None:
     lake = Lake(given["root"], given["options"])
-    if given.get("point") == "compact":
-        print("loaded", flush=True)
-        done = compact(lake, EVENTS_KEY, UpkeepSettings(min_files=2))
-        print(json.dumps(done and asdict(done)))
-        return
     left = given.get("passes", 0)
 
     def checkpoint(name: str) -> None:
@@ -70,12 +71,18 @@ def main(given: dict[str, Any]) -> None:
             if left == 0:
                 os.kill(os.getpid(), signal.Signals[given.get("signal", "SIGKILL")])
 
+    if given.get("compact"):
+        checkpoint("loaded")
+        done = compact(lake, EVENTS_KEY, UpkeepSettings(min_files=2), checkpoint=checkpoint)
+        print(json.dumps(done and asdict(done)))
+        return
     try:
         report = run(
             given.get("event", {}),
             KafkaSettings(**given["kafka"]),
             IngestSettings(**given["ingest"]),
             lake,
+            connection=given.get("connection"),
             invoke=lambda partitions: worker(given, partitions),
             metrics=Silent(),
             checkpoint=checkpoint,

@@ -1,18 +1,23 @@
 """An HTTP proxy on loopback that fails on purpose: between us and LocalStack's S3."""
 
 import http.client
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from marquee.aws.lake import Lake
+
 _NOT_PASSED_ON = {"connection", "transfer-encoding", "keep-alive", "content-length", "expect"}
 _MOST_HELD_SECONDS = 60.0
+_QUICK = {"backoff_config.init_backoff": "5ms", "backoff_config.max_backoff": "50ms"}
+"""Our number of retries, without our patience."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,11 @@ class Request:
     def is_commit(self) -> bool:
         """Whether it puts an entry of a Delta log, which is when a commit comes to stand."""
         return self.method == "PUT" and "/_delta_log/0" in self.path and self.path.endswith(".json")
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it puts a data file."""
+        return self.method == "PUT" and self.path.endswith(".parquet") and "/_delta_log/" not in self.path
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,11 @@ class Slow:
 
 
 @dataclass(frozen=True)
+class Late:
+    """The request reaches S3 and takes effect; its answer does not come before the client has hung up."""
+
+
+@dataclass(frozen=True)
 class Hold:
     """The request waits, having reached S3 or not, until :attr:`released`; then its connection ends."""
 
@@ -60,7 +75,7 @@ class Hold:
     released: threading.Event = field(default_factory=threading.Event)
 
 
-type Fault = Answer | Drop | Slow | Hold
+type Fault = Answer | Drop | Slow | Late | Hold
 SLOW_DOWN = Answer(503, "SlowDown")
 INTERNAL = Answer(500, "InternalError")
 LOST = Drop(reached=False)
@@ -89,10 +104,6 @@ class FaultProxy:
             self.met[str(fault) if isinstance(fault, Answer | Drop) else type(fault).__name__] += 1
         return fault
 
-    def attempts(self) -> int:
-        """How often the request that was made most often was made."""
-        return max(self._numbers.values(), default=0)
-
 
 @contextmanager
 def proxied(
@@ -111,6 +122,12 @@ def proxied(
         server.shutdown()
         server.server_close()
         serving.join()
+
+
+def through(proxy: FaultProxy, lake: Lake, **options: str) -> Lake:
+    """``lake`` reached through ``proxy``, with storage options of its own and short waits between retries."""
+    own = {**_QUICK, "AWS_ENDPOINT_URL": proxy.url, **options}
+    return replace(lake, storage_options={**lake.storage_options, **own})
 
 
 class _Server(ThreadingHTTPServer):
@@ -141,6 +158,11 @@ class _Handler(BaseHTTPRequestHandler):
                 if isinstance(fault, Hold):
                     fault.waiting.set()
                     fault.released.wait(_MOST_HELD_SECONDS)
+                self.close_connection = True
+            case Late():
+                self._ask(body)
+                self.connection.settimeout(_MOST_HELD_SECONDS)
+                self.connection.recv(1, socket.MSG_PEEK)
                 self.close_connection = True
             case _:
                 if isinstance(fault, Slow):

@@ -139,7 +139,7 @@ def test_a_drain_that_is_invoked_for_partitions_reads_no_others(
 ) -> None:
     report = app.drain({"partitions": [1, 3]}, None)
     emitted = set(metrics_of(capsys.readouterr().out))
-    assert emitted == {"EventsStored", "EventsQuarantined", "OffsetsLost"}, "the rest is said of the whole"
+    assert emitted == {"EventsStored", "EventsQuarantined", "StaleDrains"}, "the rest is said of the whole"
     assert (report["read"], report["lag_by_partition"]) == (250, {"1": 0, "3": 0})
     with pytest.raises(InputError, match=r"partitions=\[4\] .* from 0 to 3"):
         app.drain({"partitions": [0, 4]}, None)

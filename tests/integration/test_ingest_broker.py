@@ -1,12 +1,14 @@
 """A broker of a test's own, which is encrypted and asks who we are, is killed, or falls silent."""
 
+import itertools
 import json
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -19,14 +21,18 @@ from infra import cli
 from infra.kafka import apache
 from infra.kafka.admin import end_offsets, lag
 from infra.processes import ProcessSpec, running, spawn, stop, wait_until
+from marquee.aws.drain_report import DrainReport
 from marquee.aws.kafka_security import connection
+from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY
 from marquee.errors import BrokerError
 from marquee.settings import IngestSettings, KafkaSettings
 from tests.integration.conftest import RunningStack
 from tests.integration.ingest_support import (
     PARTITIONS,
+    Stage,
     assert_each_stands_once,
     ends_of,
+    keys,
     make_stage,
     messages,
     produce,
@@ -140,38 +146,87 @@ def test_a_drain_of_an_encrypted_broker_that_asks_for_a_password(
     assert sum(ends.values()) == 400 + 500
 
 
-@pytest.mark.parametrize("fault", ["killed and started again", "silent for seconds"])
-def test_a_broker_that_goes_and_comes_back_in_the_middle_of_a_drain_costs_nothing(
-    spec: ProcessSpec, tmp_path: Path, running_stack: RunningStack, fault: str
-) -> None:
+@dataclass
+class Disturbed:
+    """A topic of 20,000 messages, on a broker of the test's own that comes to harm while they are drained."""
+
+    stage: Stage
+    brokers: list[subprocess.Popen[bytes]]
+    told: list[DrainReport] = field(default_factory=list)
+
+    def drain(self, disturb: Callable[[], None], clock: Callable[[], float]) -> None:
+        """Call ``disturb`` when a tenth has been read, while most of the rest is still with the broker."""
+        passed: list[str] = []
+
+        def checkpoint(name: str) -> None:
+            passed.append(name)
+            if name == "read" and passed.count(name) == 1:
+                disturb()
+
+        try:
+            self.stage.drain(
+                checkpoint=checkpoint, publish=self.told.append, connection=SMALL_FETCHES, clock=clock
+            )
+        finally:
+            assert "read" in passed
+
+    def kill(self) -> None:
+        self.brokers[-1].kill()
+        self.brokers[-1].wait()
+
+    def stored(self) -> int:
+        return keys(self.stage.lake, EVENTS_KEY).total() + keys(self.stage.lake, QUARANTINE_KEY).total()
+
+
+@pytest.fixture
+def disturbed(spec: ProcessSpec, tmp_path: Path, running_stack: RunningStack) -> Iterator[Disturbed]:
     brokers = [spawn(spec)]
     try:
         kafka = KafkaSettings(apache.wait_until_ready(tmp_path, 60, lambda: brokers[0].poll() is None))
-        stage = make_stage(kafka, running_stack.storage, IngestSettings(batch_messages=2_000))
+        settings = IngestSettings(batch_messages=2_000, max_seconds=840)
+        stage = make_stage(kafka, running_stack.storage, settings)
         produce(stage.kafka, messages(20_000, seed=30))
-        read = []
-
-        def disturb(name: str) -> None:
-            if name == "read" and not read:
-                read.append(name)
-                if fault == "silent for seconds":
-                    brokers[0].send_signal(signal.SIGSTOP)
-                    threading.Timer(3, brokers[0].send_signal, [signal.SIGCONT]).start()
-                else:
-                    brokers[0].kill()
-                    brokers[0].wait()
-                    brokers.append(spawn(spec))
-
-        # On a busy machine a start can take longer than a drain waits; three seconds of silence never do.
-        excused = () if fault == "silent for seconds" else (BrokerError,)
-        with suppress(*excused):
-            report = stage.drain(checkpoint=disturb, connection=SMALL_FETCHES)
-            assert (report.read, report.lag) == (20_000, 0)
-        assert read
-        apache.wait_until_ready(tmp_path, 60, lambda: brokers[-1].poll() is None)
-        assert stage.drain().lag == 0
-        assert sum(ends_of(stage.kafka).values()) == 20_000
-        assert_each_stands_once(stage.lake, ends_of(stage.kafka))
+        yield Disturbed(stage, brokers)
     finally:
         for broker in brokers:
             stop(broker)
+
+
+def test_a_broker_that_is_killed_and_started_again_in_the_middle_of_a_drain_costs_nothing(
+    spec: ProcessSpec, disturbed: Disturbed
+) -> None:
+    def restart() -> None:
+        disturbed.kill()
+        disturbed.brokers.append(spawn(spec))
+
+    disturbed.drain(restart, clock=lambda: 0.0)  # however long this machine takes to start a broker
+    assert (disturbed.told[0].read, disturbed.told[0].lag) == (20_000, 0)
+    assert_each_stands_once(disturbed.stage.lake, ends_of(disturbed.stage.kafka))
+
+
+def test_a_broker_that_is_silent_for_seconds_in_the_middle_of_a_drain_costs_nothing(
+    disturbed: Disturbed,
+) -> None:
+    def fall_silent() -> None:
+        disturbed.brokers[0].send_signal(signal.SIGSTOP)
+        threading.Timer(3, disturbed.brokers[0].send_signal, [signal.SIGCONT]).start()
+
+    disturbed.drain(fall_silent, clock=time.monotonic)
+    assert (disturbed.told[0].read, disturbed.told[0].lag) == (20_000, 0)
+    assert_each_stands_once(disturbed.stage.lake, ends_of(disturbed.stage.kafka))
+
+
+def test_a_broker_that_stays_away_is_an_error_and_what_was_read_before_is_kept(
+    spec: ProcessSpec, tmp_path: Path, disturbed: Disturbed
+) -> None:
+    ticks = itertools.count()
+    with pytest.raises(BrokerError, match="no answer from Kafka"):
+        disturbed.drain(disturbed.kill, clock=lambda: next(ticks) / 4)
+    told = disturbed.told[0]
+    assert (told.read > 0, told.lag) == (True, 20_000 - told.read)
+    assert told.lag > 0
+    assert disturbed.stored() == told.read, "what the drain says is what stands"
+    disturbed.brokers.append(spawn(spec))
+    apache.wait_until_ready(tmp_path, 60, lambda: disturbed.brokers[-1].poll() is None)
+    assert disturbed.stage.drain().read == told.lag
+    assert_each_stands_once(disturbed.stage.lake, ends_of(disturbed.stage.kafka))

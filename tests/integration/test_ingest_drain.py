@@ -1,6 +1,7 @@
 """What was produced stands in events or in quarantine, once: on both brokers, overlapping, killed."""
 
 import json
+import re
 import signal
 from dataclasses import replace
 
@@ -93,6 +94,9 @@ def test_an_old_drain_that_wakes_after_a_new_one_committed_adds_nothing(stage: S
 
     old = stage.drain(checkpoint=sleep_while_another_drains)
     assert old.stale
+    [reason] = old.stale_reasons
+    where = r"lake/(events|quarantine)/?: another drain moved on in partitions"
+    assert re.search(where + r" \[[0-3, ]+\] .* version \d+", reason)
     assert old.read + fresh[1].read == 2_000
     assert stage.drain().read == 0
     assert_each_stands_once(stage.lake, ends_of(stage.kafka))
@@ -146,11 +150,12 @@ def test_what_retention_deleted_is_counted_once_with_its_exact_range(
     deleted = [TopicPartition(stage.kafka.topic, 1, 130), TopicPartition(stage.kafka.topic, 2, 200)]
     for future in client.delete_records(deleted).values():
         future.result(10)
-    report = stage.drain(publish=DrainMetrics("Marquee").share)
+    metrics = DrainMetrics("Marquee")
+    report = stage.drain(publish=metrics.share, tell_lost=metrics.lost)
     assert report.lost == 30 + 100
-    line = next(line for line in capsys.readouterr().out.splitlines() if "OffsetsLost" in line)
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "OffsetsLost" in line]
     assert (json.loads(line)["OffsetsLost"], json.loads(line)["lost_ranges"]) == (130, report.lost_ranges)
-    assert report.lost_ranges == {"1": [100, 130], "2": [100, 200]}
+    assert report.lost_ranges == {"1": [[100, 130]], "2": [[100, 200]]}
     assert (report.read, report.lag) == (270, 0)
     assert stage.drain().lost == 0
     found = keys(stage.lake, EVENTS_KEY) + keys(stage.lake, QUARANTINE_KEY)

@@ -1,8 +1,7 @@
 """S3 that refuses, drops connections and answers late: retried within bounds, nothing lost, nothing twice."""
 
-import multiprocessing
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,9 +25,10 @@ from tests.integration.fault_proxy import (
     UNANSWERED,
     Fault,
     FaultProxy,
+    Late,
     Request,
     Slow,
-    proxied,
+    through,
 )
 from tests.integration.ingest_support import (
     BUCKET,
@@ -41,15 +41,7 @@ from tests.integration.ingest_support import (
     produce,
 )
 
-QUICK = {"backoff_config.init_backoff": "5ms", "backoff_config.max_backoff": "50ms"}
-"""Our number of retries, without our patience."""
 FAULTS: tuple[Fault, ...] = (SLOW_DOWN, INTERNAL, LOST, UNANSWERED, Slow(0.05))
-
-
-@pytest.fixture
-def proxy(running_stack: RunningStack) -> Iterator[FaultProxy]:
-    with proxied(running_stack.storage.endpoint_url) as found:
-        yield found
 
 
 @pytest.fixture
@@ -62,28 +54,18 @@ def direct(running_stack: RunningStack) -> Stage:
 
 @dataclass(frozen=True)
 class Apart(Stage):
-    """Drains in a process of its own: some calls of Delta Lake hold the lock that the proxy needs."""
+    """Drains in a process of its own."""
 
-    worker: ProcessPoolExecutor
+    process: ProcessPoolExecutor
 
     def drain(self, **options: object) -> DrainReport:
-        return self.worker.submit(drain, self.kafka, self.settings, self.lake).result()
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[ProcessPoolExecutor]:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        yield pool
+        return self.process.submit(drain, self.kafka, self.settings, self.lake).result()
 
 
 @pytest.fixture
-def stage(direct: Stage, proxy: FaultProxy, worker: ProcessPoolExecutor) -> Stage:
+def stage(direct: Stage, proxy: FaultProxy, apart: ProcessPoolExecutor) -> Stage:
     """The same, reached through the proxy."""
-    return Apart(direct.kafka, through(proxy, direct.lake), direct.settings, worker)
-
-
-def through(proxy: FaultProxy, lake: Lake) -> Lake:
-    return replace(lake, storage_options={**lake.storage_options, **QUICK, "AWS_ENDPOINT_URL": proxy.url})
+    return Apart(direct.kafka, through(proxy, direct.lake), direct.settings, apart)
 
 
 def at_random(seed: int, share: float) -> Callable[[Request], Fault | None]:
@@ -127,6 +109,37 @@ def test_a_commit_whose_answer_is_lost_counts_as_made(
     proxy.decide = first_commits_unanswered
     report = stage.drain()
     assert proxy.met[str(UNANSWERED)] > 1
+    assert (report.read, report.stale, report.lag) == (2_000, False, 0)
+    assert report.stored == keys(direct.lake, EVENTS_KEY).total()
+    assert report.quarantined == keys(direct.lake, QUARANTINE_KEY).total()
+    assert_each_stands_once(direct.lake, ends_of(stage.kafka))
+
+
+LATE: dict[str, Callable[[Request], bool]] = {
+    "creation and first commit": lambda request: request.is_commit and request.path[-6] in "01",
+    "data": lambda request: request.is_data,
+}
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_an_answer_that_comes_after_we_gave_it_up_costs_nothing(
+    stage: Stage, direct: Stage, proxy: FaultProxy, late: str
+) -> None:
+    met: set[str] = set()
+
+    def first_of_each_table(request: Request) -> Fault | None:
+        """Of data that is one file, of commits two; what is asked again is answered."""
+        table = EVENTS_KEY if EVENTS_KEY in request.path else QUARANTINE_KEY
+        key = request.path if request.is_commit else table
+        if not LATE[late](request) or key in met:
+            return None
+        met.add(key)
+        return Late()
+
+    proxy.decide = first_of_each_table
+    impatient = replace(stage, lake=through(proxy, direct.lake, timeout="1s"))
+    report = impatient.drain()
+    assert proxy.met["Late"] == (2 if late == "data" else 4)
     assert (report.read, report.stale, report.lag) == (2_000, False, 0)
     assert report.stored == keys(direct.lake, EVENTS_KEY).total()
     assert report.quarantined == keys(direct.lake, QUARANTINE_KEY).total()

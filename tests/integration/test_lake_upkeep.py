@@ -1,4 +1,4 @@
-"""Upkeep and forgetting on LocalStack's S3: drains, merges, erasures and vacuum at once, killed at random."""
+"""Upkeep and forgetting on LocalStack's S3: drains, merges, erasures and vacuum at once, and killed."""
 
 import importlib.util
 import json
@@ -76,7 +76,7 @@ def test_a_user_is_forgotten_and_the_files_go_with_the_dataset_that_names_them(
     answer = run("forget", "1", "--yes", "--json")
     assert answer.exit_code == 0, answer.output
     told = json.loads(answer.stdout)
-    assert told["removed"] == {"events": 4, "quarantined": 0}
+    assert told["removed"] == {"events": 4, "quarantined": 0, "impressions": 0}
     assert [one["dataset_id"] for one in told["datasets"]] == [before["dataset_id"]]
     after = freeze(lake, bucket, TOPIC, 10, NOW)
     assert after["counts"]["users"] == before["counts"]["users"] - 1
@@ -97,7 +97,7 @@ def test_a_user_is_forgotten_and_the_files_go_with_the_dataset_that_names_them(
     for entry in before["files"]:
         assert (bucket.get(entry["key"]) is None) == (entry["key"] not in left)
     again = json.loads(run("forget", "1", "--yes", "--json").stdout)
-    assert (again["removed"], again["datasets"]) == ({"events": 0, "quarantined": 0}, [])
+    assert (again["removed"], again["datasets"]) == ({"events": 0, "quarantined": 0, "impressions": 0}, [])
 
 
 def test_the_scheduled_function_keeps_up_the_lake(
@@ -125,50 +125,65 @@ def test_the_scheduled_function_keeps_up_the_lake(
 
 
 CHILD = """
-import json, sys
+import json, os, signal, sys
 from datetime import UTC, datetime
 from marquee.aws.compaction import compact
 from marquee.aws.forgotten import forget
 from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, Lake
 from marquee.settings import UpkeepSettings
 
-root, options, user = json.loads(sys.argv[1])
+root, options, user, point = json.loads(sys.argv[1])
 lake = Lake(root, options)
+
+
+def checkpoint(name):
+    if name == point:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 print("ready", flush=True)
 if user:
-    forget(lake, user, datetime(2100, 1, 1, tzinfo=UTC))
+    forget(lake, user, datetime(2100, 1, 1, tzinfo=UTC), checkpoint=checkpoint)
 for key in (EVENTS_KEY, QUARANTINE_KEY):
-    compact(lake, key, UpkeepSettings(min_files=2))
+    compact(lake, key, UpkeepSettings(min_files=2), checkpoint=checkpoint)
 """
+DEATHS = {
+    40: (0, "planned"),
+    60: (1, "erasing"),
+    80: (2, "erased"),
+    100: (4, "remembered"),
+    140: (0, "written"),
+    160: (0, "merged"),
+}
+"""Of the drains up to so many messages, whom the upkeep beside them forgets (0: nobody) and where it dies."""
 
 
-def killed_within(lake: Lake, user: int, seconds: float) -> bool:
-    """Whether a process that forgets ``user`` (0: nobody) and merges was killed before it ended."""
-    given = json.dumps([lake.root, dict(lake.storage_options), user])
+def killed(lake: Lake, user: int, point: str | None, seconds: float) -> bool:
+    """Whether a process that forgets ``user`` and merges was killed: at ``point``, else after ``seconds``."""
+    given = json.dumps([lake.root, dict(lake.storage_options), user, point])
     with subprocess.Popen(
         [sys.executable, "-c", CHILD, given], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        time.sleep(seconds)
-        child.kill()
-        return child.wait() == -signal.SIGKILL
+        if point is None:
+            time.sleep(seconds)
+            child.kill()
+        return child.wait(60) == -signal.SIGKILL
 
 
 def test_merges_and_erasures_killed_beside_drains_lose_double_and_revive_nothing(
     lake: Lake, bucket: Bucket
 ) -> None:
     chance = random.Random(5)
-    log = make_log(3, 160)
-    killed, latest = 0, 1.0
-    asking = {60: 1, 80: 2, 100: 4}
-    for end in range(20, 161, 20):
+    log = make_log(3, 200)
+    died = set()
+    for end in range(20, 201, 20):
         part = {partition: messages[:end] for partition, messages in log.items()}
         drain = Reader(lake, part, IngestSettings(batch_messages=20))
-        if killed_within(lake, asking.get(end, 0), chance.uniform(0.0, latest)):
-            killed += 1
-        else:  # this machine merges faster than that
-            latest /= 2
+        user, point = DEATHS.get(end, (0, None))
+        if killed(lake, user, point, chance.uniform(0.0, 1.0)):
+            died.add(point)
         try:
             drain.read_all()
         except StorageError as error:  # an erasure took rows out of files under it; the next drain goes on
@@ -176,7 +191,7 @@ def test_merges_and_erasures_killed_beside_drains_lose_double_and_revive_nothing
         vacuum(lake, bucket, EVENTS_KEY, 24)
     Reader(lake, log, IngestSettings()).read_all()
     erase_forgotten(lake)
-    assert killed >= 4
+    assert died >= {point for _, point in DEATHS.values()}  # a moment at random may come too late
     for key in (EVENTS_KEY, QUARANTINE_KEY):
         compact(lake, key, MERGE)
         vacuum(lake, bucket, key, 0)

@@ -7,7 +7,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from infra import paths
 from marquee.aws.model_reader import model_key
 from marquee.factors.layout import shard_key
 from marquee.settings import RecommendSettings
-from tests.integration.api_support import MODEL, STAGE, ask, release_api
+from tests.integration.api_support import MODEL, STAGE, Answer, ask, preview_key, release_api
 from tests.integration.conftest import RunningStack
 from tests.integration.emulator_support import eventually
 from tests.integration.fault_proxy import INTERNAL, LOST, SLOW_DOWN, FaultProxy, Slow, proxied
@@ -118,9 +119,28 @@ def test_schemathesis_finds_no_5xx_and_no_undocumented_answer(url: str, tmp_path
 SHARD = {user_id: model_key(MODEL, shard_key(user_id % 3)) for user_id in (7, 8, 9)}
 
 
+@dataclass(frozen=True)
+class Preview:
+    """The preview's URL, and the header with the key that it asks for."""
+
+    url: str
+    key: Mapping[str, str]
+
+    def ask(self, path: str, method: str = "GET", body: object = None) -> Answer:
+        return ask(self.url + path, method, body, self.key)
+
+    def source(self, user_id: int) -> tuple[str, float]:
+        """Where a user's list comes from, and the seconds it took."""
+        began = time.monotonic()
+        answer = self.ask(f"/recommend/{user_id}?k=5")
+        elapsed = time.monotonic() - began
+        assert answer.status == 200 and len(answer.body.split(b",")) == 5
+        return answer.headers["X-Marquee-Source"], elapsed
+
+
 @pytest.fixture(scope="module")
-def faulty(running_stack: RunningStack, url: str) -> Iterator[tuple[str, FaultProxy]]:
-    """The preview's URL, whose function finds S3 behind a proxy that fails on purpose, and the proxy."""
+def faulty(running_stack: RunningStack, url: str) -> Iterator[tuple[Preview, FaultProxy]]:
+    """The preview, whose function finds S3 behind a proxy that fails on purpose, and the proxy."""
     functions, name = running_stack.target.client("lambda"), f"marquee-recommend-{STAGE}"
     with proxied(running_stack.stack.endpoint_url) as proxy:
         known = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
@@ -128,47 +148,38 @@ def faulty(running_stack: RunningStack, url: str) -> Iterator[tuple[str, FaultPr
             FunctionName=name, Environment={"Variables": {**known, "AWS_ENDPOINT_URL": proxy.url}}
         )
         functions.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
-        yield url.removesuffix("live") + "preview", proxy
-
-
-def source(url: str, user_id: int) -> tuple[str, float]:
-    """Where a user's list comes from, and the seconds it took."""
-    began = time.monotonic()
-    answer = ask(f"{url}/recommend/{user_id}?k=5")
-    elapsed = time.monotonic() - began
-    assert answer.status == 200 and len(answer.body.split(b",")) == 5
-    return answer.headers["X-Marquee-Source"], elapsed
+        yield Preview(url.removesuffix("live") + "preview", preview_key(running_stack)), proxy
 
 
 def test_while_s3_is_slow_or_fails_the_answer_is_the_ready_list_in_time(
-    faulty: tuple[str, FaultProxy],
+    faulty: tuple[Preview, FaultProxy],
 ) -> None:
-    url, proxy = faulty
-    assert ask(f"{url}/health").status == 200
+    preview, proxy = faulty
+    assert preview.ask("/health").status == 200
     late = 5.0
     for user_id, fault in ((7, Slow(late)), (8, INTERNAL), (8, SLOW_DOWN), (8, LOST)):
         proxy.decide = lambda request, fault=fault: fault  # type: ignore[misc]
-        found, elapsed = source(url, user_id)
+        found, elapsed = preview.source(user_id)
         assert found == "fallback" and elapsed < late, fault
     told = {"ratings": [{"movie_id": "movie+49", "rating": 9}], "k": 2}
-    answer = ask(f"{url}/recommend", "POST", told)
+    answer = preview.ask("/recommend", "POST", told)
     assert (answer.headers["X-Marquee-Source"], answer.body) == ("fallback", b"movie+48,movie+47")
     proxy.decide = lambda request: None
-    assert eventually(lambda: source(url, 8)[0] == "model", "the user's own list once S3 is back")
+    assert eventually(lambda: preview.source(8)[0] == "model", "the user's own list once S3 is back")
 
 
 def test_a_shard_whose_bytes_are_not_the_manifests_is_not_served(
-    faulty: tuple[str, FaultProxy], running_stack: RunningStack
+    faulty: tuple[Preview, FaultProxy], running_stack: RunningStack
 ) -> None:
-    url, proxy = faulty
+    preview, proxy = faulty
     proxy.decide = lambda request: None
     objects, s3 = model_objects(), running_stack.target.client("s3")
     whole = objects[SHARD[9]]
     for damaged in (whole[:100], flip_bit(whole), b""):
         s3.put_object(Bucket=BUCKET, Key=SHARD[9], Body=damaged)
-        assert source(url, 9)[0] == "fallback"
+        assert preview.source(9)[0] == "fallback"
     s3.put_object(Bucket=BUCKET, Key=SHARD[9], Body=whole)
-    assert source(url, 9)[0] == "model"
+    assert preview.source(9)[0] == "model"
 
 
 def test_with_an_origin_set_its_pages_may_ask_and_read_who_answered(

@@ -88,21 +88,21 @@ def models(url: str, requests: int) -> Counter[object]:
     return Counter(ask(url)["model"] for _ in range(requests))
 
 
-def write_apps(folder: Path) -> None:
+def write_apps(folder: Path, stage: str = STAGE) -> None:
     """The tracked templates for a stage of our own, with as little code as shows what runs."""
     for app in resources.APPS:
         state = folder / app / ".chalice"
         state.mkdir(parents=True)
         template = json.loads((paths.FUNCTIONS / app / ".chalice" / "config.template.json").read_text())
-        template["stages"] = {STAGE: {"iam_policy_file": f"policy-{STAGE}.json"}}
+        template["stages"] = {stage: {"iam_policy_file": f"policy-{stage}.json"}}
         (state / "config.template.json").write_text(json.dumps(template))
         logs = {"Effect": "Allow", "Action": ["logs:PutLogEvents"], "Resource": ["*"]}
         policy = {"Version": "2012-10-17", "Statement": [logs]}
-        (state / f"policy-{STAGE}.json").write_text(json.dumps(policy))
+        (state / f"policy-{stage}.json").write_text(json.dumps(policy))
         (folder / app / "requirements.txt").touch()
     (folder / "recommend" / "app.py").write_text(RECOMMEND)
     for app in ("ingest", "train", "registry"):
-        names = [name.rpartition("-")[2] for name in resources.function_names(app, STAGE)]
+        names = [name.rpartition("-")[2] for name in resources.function_names(app, stage)]
         handlers = "".join(
             f"\n@app.lambda_function()\ndef {name}(event, context):\n    return {{}}\n" for name in names
         )

@@ -24,6 +24,9 @@ def freeze(bucket: Bucket, dataset_id: str, events: Sequence[dict[str, object]],
         "files": [{"key": key, "rows": len(events), "bytes": len(buffer.getvalue())}],
         "offsets": {"movielog-0": len(events)},
         "rating_scale": 10,
+        "time_range": [
+            pick(event["time"] for event in events).isoformat().replace("+00:00", "Z") for pick in (min, max)
+        ],
         "counts": {"kinds": {"rate": len(events), "watch": 0}},
     }
     bucket.put(f"datasets/{dataset_id}.json", json.dumps(manifest).encode())

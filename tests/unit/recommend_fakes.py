@@ -166,6 +166,7 @@ def ranking_objective(items: NDArray[np.float32]) -> UserObjective:
     return UserObjective(
         ratings=False,
         confidence=0.0,
+        alpha=0.0,
         bias_columns=0,
         bias_first=False,
         nonnegative=False,

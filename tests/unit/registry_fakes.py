@@ -124,6 +124,10 @@ class FakeTracking:
         self.before("set_alias")
         self._aliases[alias] = number
 
+    def mark_forced(self, number: int) -> None:
+        self.before("mark_forced")
+        self._versions[number] = replace(self._versions[number], forced=True)
+
     def delete_alias(self, alias: str) -> None:
         self.before("delete_alias")
         del self._aliases[alias]

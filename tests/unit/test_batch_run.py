@@ -25,9 +25,11 @@ from marquee.errors import CorruptObjectError, InputError, ModelNotFoundError, N
 from marquee.factors import layout
 from marquee.factors.manifest import FileEntry, Manifest, Shapes
 from marquee.factors.model import Factors
+from marquee.factors.pace import Deadline
 from marquee.factors.shards import user_shards
 from marquee.settings import StorageSettings
 from tests.unit.interactions import rated
+from tests.unit.test_factors_pace import Clock
 
 USERS, ITEMS, RANK, SHARDS = 30, 12, 4, 7
 
@@ -138,6 +140,96 @@ def test_a_model_that_is_not_there_or_not_whole_is_named(s3: Any) -> None:
     with pytest.raises(CorruptObjectError, match=r"lacks users/00003\.npz"):
         batch({}, s3, StorageSettings())
     assert Bucket(s3, "marquee").get(f"batches/{manifest.model_id}/k-20/manifest.json") is None
+
+
+def objects(s3: Any, manifest: Manifest) -> dict[str, bytes]:
+    """Every object of the batch but the sidecars and the manifest, which tell seconds."""
+    bucket = Bucket(s3, "marquee")
+    keys = [key for key in bucket.keys(f"batches/{manifest.model_id}/") if key.endswith(".parquet")]
+    return {key: bucket.get(key) or b"" for key in keys}
+
+
+def forget(s3: Any, manifest: Manifest) -> None:
+    bucket = Bucket(s3, "marquee")
+    bucket.delete(bucket.keys(f"batches/{manifest.model_id}/"))
+
+
+def test_what_time_is_too_short_for_the_next_calls_go_on_with_to_the_same_bytes(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = store_model(s3)
+    monkeypatch.setattr(batches, "ROWS_PER_FILE", 20)  # a shard each
+    whole = batch({"k": 5}, s3, StorageSettings())
+    bytes_of_whole = objects(s3, manifest)
+    assert len(bytes_of_whole) == SHARDS
+    forget(s3, manifest)
+    event, done = {"k": 5}, []
+    while "unfinished" in (
+        report := batch(event, s3, StorageSettings(), deadline=Deadline.in_seconds(8, Clock(tick=1)))
+    ):
+        done.append(report["unfinished"]["done"])
+        assert report["unfinished"]["files"] == SHARDS
+        assert Bucket(s3, "marquee").get(f"batches/{manifest.model_id}/k-5/manifest.json") is None
+        event = {"model_id": report["model_id"], "k": report["k"]}
+    assert 1 < len(done) < SHARDS
+    assert done == sorted(set(done))
+    assert f"stopped the batch after {done[0]} of {SHARDS} files" in caplog.text
+    assert objects(s3, manifest) == bytes_of_whole
+    assert {**report, "seconds": 0} == {**whole, "seconds": 0}
+
+
+def test_a_call_without_any_time_still_adds_one_file(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store_model(s3)
+    monkeypatch.setattr(batches, "ROWS_PER_FILE", 20)
+    report = batch({"k": 5}, s3, StorageSettings(), deadline=Deadline.in_seconds(0))
+    assert report["unfinished"] == {"done": 1, "files": SHARDS}
+
+
+@pytest.mark.parametrize("at", range(0, 14, 3))
+def test_a_call_killed_between_any_two_writes_leaves_what_the_next_completes(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    manifest = store_model(s3)
+    monkeypatch.setattr(batches, "ROWS_PER_FILE", 20)
+    whole = batch({"k": 5}, s3, StorageSettings())
+    expected = objects(s3, manifest)
+    forget(s3, manifest)
+    put, writes = Bucket.put, iter(range(1_000))
+
+    def dying(self: Bucket, key: str, payload: bytes) -> None:
+        if next(writes) == at:
+            raise KeyboardInterrupt
+        put(self, key, payload)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Bucket, "put", dying)
+        batch({"k": 5}, s3, StorageSettings())
+    stamps = {key: s3.head_object(Bucket="marquee", Key=key)["ETag"] for key in objects(s3, manifest)}
+    assert len(stamps) == -(-at // 2)
+    assert batch({"k": 5}, s3, StorageSettings())["files"] == whole["files"]
+    assert objects(s3, manifest) == expected
+
+
+def test_files_of_other_shards_or_of_another_size_are_written_again_and_whole_ones_are_not(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = store_model(s3)
+    monkeypatch.setattr(batches, "ROWS_PER_FILE", 20)
+    whole, bucket = batch({"k": 5}, s3, StorageSettings()), Bucket(s3, "marquee")
+    expected, folder = objects(s3, manifest), f"batches/{manifest.model_id}/k-5"
+    bucket.put(f"{folder}/part-00001.parquet", b"cut short")
+    bucket.put(f"{folder}/parts/00002.json", b"{")
+    told = json.loads(bucket.get(f"{folder}/parts/00003.json") or b"")
+    bucket.put(f"{folder}/parts/00003.json", json.dumps(told | {"shards": [0, 7]}).encode())
+    written: list[str] = []
+    put = Bucket.put
+    monkeypatch.setattr(
+        Bucket, "put", lambda self, key, payload: (written.append(key), put(self, key, payload))[1]
+    )
+    assert batch({"k": 5}, s3, StorageSettings())["files"] == whole["files"]
+    parts = [key.rpartition("/")[2] for key in written if key.endswith(".parquet")]
+    assert parts == ["part-00001.parquet", "part-00002.parquet", "part-00003.parquet"]
+    assert objects(s3, manifest) == expected
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from marquee.factors.pace import Deadline
 from marquee.settings import MetricsSettings, StorageSettings
 from tests.benchmarks.limits import everybody, one
 from tests.benchmarks.limits.folder import FolderS3
+from tests.benchmarks.limits.measured import batch_failures
 from tests.benchmarks.limits.synthetic import Size, ratings, write
 from tests.unit.test_factors_pace import Clock
 
@@ -81,3 +82,20 @@ def test_a_manifest_written_before_there_were_deadlines_is_of_a_whole_fit(tmp_pa
     path.write_text(json.dumps(older))
     found = ModelStore(Bucket(FolderS3(tmp_path), "marquee")).read_manifest(manifest["model_id"])
     assert found.stopped is None
+
+
+def test_a_batch_too_slow_or_too_large_fails_the_benchmark() -> None:
+    ours = {"peak_mb": 116.0}
+    good = {
+        "ours": ours,
+        "surprise": {},
+        "under_500_mb": True,
+        "50_times_faster": True,
+        "times_faster": 200.0,
+    }
+    assert batch_failures(good) == []
+    assert batch_failures({**good, "surprise": None, "50_times_faster": False}) == []
+    slow = batch_failures({**good, "50_times_faster": False, "times_faster": 12.0})
+    assert slow == ["the batch is 12 × as fast as Surprise's way; 50 are asked for"]
+    large = batch_failures({**good, "ours": {"peak_mb": 700.0}, "under_500_mb": False})
+    assert large == ["the batch took 700 MB; 500 are allowed"]

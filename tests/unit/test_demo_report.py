@@ -54,7 +54,17 @@ def _report(**changes: Any) -> DemoReport:
         "metrics": {"rmse": 1.8, "ndcg_at_10": 0.2, "popularity": {"ndcg_at_10": 0.1}},
         "files": {"item_factors.npy": {"sha256": "…", "bytes": 1}},
     }
-    load = LoadReport(1_000, 0, 1.0, 7.1234, 20.9876, {"1": 480, "2": 520})
+    load = LoadReport(
+        requests=1_000,
+        errors=0,
+        within_deadline=1.0,
+        p50_ms=7.1234,
+        p90_ms=15.0,
+        p99_ms=20.9876,
+        p999_ms=30.0,
+        split={"1": 480, "2": 520},
+        statuses={200: 1_000},
+    )
     values: dict[str, Any] = {
         "produced": 100,
         "stored": 98,

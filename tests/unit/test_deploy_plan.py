@@ -9,20 +9,25 @@ import pytest
 from infra import paths
 from infra.aws import Target
 from infra.deploy import api, apps, chalice_run, resources
+from infra.deploy.keys import UsagePlan
 from infra.deploy.layers import NAMES, BuiltLayer
 from infra.deploy.plan import (
     BlockPublicAccess,
     CreateBucket,
     CreateLogGroup,
     DeployApp,
+    GrantLogs,
+    KeyApi,
     Observed,
     Plan,
     PublishLayer,
     SetRetention,
+    Subscribe,
     plan,
 )
 from marquee.errors import DeployError
 from marquee.settings import (
+    ApiSettings,
     CatalogueSettings,
     DatasetSettings,
     IngestSettings,
@@ -48,6 +53,9 @@ EVERYTHING = Observed(
     retention={group.name: group.retention_days for group in WANTED.log_groups},
     layers={name: (f"arn:{name}", layer.code_sha256) for name, layer in LAYERS.items()},
     fingerprints=FINGERPRINTS,
+    granted=frozenset(WANTED.subscriptions),
+    subscribed=frozenset(WANTED.subscriptions),
+    keyed=True,
 )
 VALUES = apps.setting_values(
     StorageSettings(bucket="films"),
@@ -74,7 +82,7 @@ def test_where_nothing_exists_everything_is_planned_in_an_order_that_works() -> 
     groups = len(WANTED.log_groups)
     assert kinds[:2] == [CreateBucket, BlockPublicAccess]
     assert kinds[2 : 2 + 2 * groups] == [CreateLogGroup, SetRetention] * groups
-    assert kinds[2 + 2 * groups :] == [PublishLayer] * 7 + [DeployApp] * 4
+    assert kinds[2 + 2 * groups :] == [PublishLayer] * 7 + [DeployApp] * 4 + [GrantLogs, Subscribe, KeyApi]
     assert str(actions[0]) == "create bucket films in eu-west-1"
 
 
@@ -105,6 +113,26 @@ def test_a_log_group_that_keeps_lines_for_ever_gets_its_retention() -> None:
 def test_only_an_app_that_differs_from_its_last_deployment_is_deployed() -> None:
     edited = replace(EVERYTHING, fingerprints={**FINGERPRINTS, "train": None})
     assert planned(edited).actions == (DeployApp("train", "local", "train-1"),)
+
+
+def test_the_recommenders_log_is_delivered_once_the_functions_stand() -> None:
+    (wanted,) = WANTED.subscriptions
+    assert wanted.log_group == "/aws/lambda/marquee-recommend-local"
+    assert wanted.function in resources.function_names("ingest", "local")
+    lost = planned(replace(EVERYTHING, subscribed=frozenset()))
+    assert lost.actions == (Subscribe(wanted),)
+    assert lost.lines() == [
+        "deliver log group /aws/lambda/marquee-recommend-local to marquee-ingest-local-impressions"
+    ]
+    assert planned(replace(EVERYTHING, granted=frozenset())).actions == (GrantLogs(wanted),)
+
+
+def test_a_key_that_is_missing_or_has_other_limits_is_made_last() -> None:
+    (action,) = planned(replace(EVERYTHING, keyed=False)).actions
+    assert action == KeyApi("marquee-recommend-local", UsagePlan("marquee-local", 100, 200))
+    assert str(action) == "API key marquee-local: 100 requests a second, bursts of 200"
+    chosen = resources.standing("prod", "eu-west-1", "films", {}, ApiSettings(rate=7, burst=9))
+    assert chosen.usage_plan == UsagePlan("marquee-prod", 7, 9)
 
 
 @pytest.fixture

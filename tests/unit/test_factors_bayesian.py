@@ -1,9 +1,13 @@
 """Gibbs sampling against posteriors that are known in closed form, and its distilled pair."""
 
+import tracemalloc
+from typing import Any
+
 import numpy as np
 import pytest
 
 from marquee.errors import InputError, TrainingError
+from marquee.factors import model, solve
 from marquee.factors.bayesian import BayesianSettings, Posterior, _draw, _prior, fit_posterior
 from marquee.factors.evaluate import evaluate
 from marquee.factors.fit import BAYESIAN, fit, posterior, recipe
@@ -46,6 +50,44 @@ def test_rows_are_drawn_from_their_conditional_distribution(monkeypatch: pytest.
     np.testing.assert_allclose(mean, np.tile(expected, (copies, 1)), atol=1e-4)
     np.testing.assert_allclose(drawn.mean(axis=0), expected, atol=0.03)
     np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=0.05)
+
+
+class Replayed:
+    """A generator that hands out, in this order, the noise that it was given."""
+
+    def __init__(self, *noise: np.ndarray) -> None:
+        self._noise = list(noise)
+
+    def standard_normal(self, shape: object, dtype: object) -> np.ndarray:
+        return self._noise.pop(0).copy()
+
+
+def test_the_same_noise_for_the_same_row_gives_the_same_draw_wherever_the_row_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(0)
+    rows, d = 7, 3
+    counts = np.array([3, 0, 5, 1, 2, 9, 4])
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    entries, order = int(indptr[-1]), random.permutation(rows)
+    other = random.normal(size=(10, d)).astype(np.float32)
+    index = random.integers(0, 10, entries).astype(np.int32)
+    targets = random.normal(size=entries).astype(np.float32)
+    noise = [random.normal(size=shape).astype(np.float32) for shape in ((rows, d), (entries,))]
+    spread, basis = np.array([0.5, 1.0, 3.0]), np.linalg.qr(random.normal(size=(d, d)))[0]
+    monkeypatch.setattr("marquee.factors.bayesian._prior", lambda rows, random: (np.ones(d), spread, basis))
+
+    def drawn(rows_in_order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        at = np.concatenate([np.arange(indptr[row], indptr[row + 1]) for row in rows_in_order]).astype(int)
+        turned = np.concatenate([[0], np.cumsum(counts[rows_in_order])])
+        side = Side(turned, index[at], np.ones(entries, np.float32), targets[at])
+        replayed: Any = Replayed(noise[0][rows_in_order], noise[1][at])
+        return _draw(side, other, np.zeros((rows, d), np.float32), 2.0, replayed)
+
+    straight, turned = drawn(np.arange(rows)), drawn(order)
+    for one, permuted in zip(straight, turned, strict=True):
+        np.testing.assert_allclose(permuted, one[order], rtol=1e-4, atol=1e-5)
+    assert np.abs(straight[0] - straight[1]).max() > 0.1
 
 
 def test_the_prior_follows_its_rows() -> None:
@@ -106,6 +148,51 @@ def test_samples_beyond_the_memory_allowed_are_thinned(monkeypatch: pytest.Monke
     assert fit_posterior(entries, data.items, settings, 0).users.shape == (data.users, 3 * 2)
     monkeypatch.setattr("marquee.factors.bayesian._KEPT_BYTES", 1)
     assert fit_posterior(entries, data.items, settings, 0).users.shape == (data.users, 2)
+
+
+def test_memory_of_sampling_grows_by_chunks_and_not_by_entries_times_rank(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(0)
+    users, items, each, rank = 2_000, 400, 100, 48
+    index = np.argsort(random.random((users, items)), axis=1)[:, :each].astype(np.int32)
+    entries = users * each
+    side = Side(
+        np.arange(users + 1) * each,
+        np.sort(index, axis=1).ravel(),
+        np.ones(entries, np.float32),
+        random.integers(1, 6, entries).astype(np.float32),
+    )
+    settings = BayesianSettings(rank=rank, start_epochs=1, burn_in=1, samples=1, served_rank=2)
+    whole = fit_posterior(side, items, settings, 0)
+    monkeypatch.setattr(solve, "CHUNK_BYTES", 500_000)
+    tracemalloc.start()
+    try:
+        chunked = fit_posterior(side, items, settings, 0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(chunked.users @ chunked.items.T, whole.users @ whole.items.T, atol=0.02)
+    factors = 4 * (users + items) * (rank + 1)
+    assert peak < 60 * entries + 12 * factors + 4_000_000  # one gather of all entries would be 200 bytes each
+
+
+def test_memory_of_predicting_grows_by_chunks_and_not_by_pairs_times_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(0)
+    sides = [random.normal(size=(50, 200)).astype(np.float32) for _ in range(2)]
+    found = Posterior(*sides, np.zeros(50, np.float32), np.zeros(50, np.float32))
+    user, item = random.integers(0, 50, (2, 50_000))
+    monkeypatch.setattr(model, "PAIRS_BYTES", 500_000)
+    tracemalloc.start()
+    try:
+        predicted = found.predict(user, item)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(predicted, (sides[0] @ sides[1].T)[user, item], atol=1e-3)
+    assert peak < 3_000_000  # gathered at once the pairs are 80 MB
 
 
 def test_a_seed_gives_the_same_bytes_and_another_seed_others() -> None:

@@ -1,5 +1,7 @@
 """One half-step against dense linear algebra, and the start against LAPACK."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,8 +9,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.optimize import nnls
 
+from marquee.factors import solve
 from marquee.factors.parallel import _openblas, for_each, one_blas_thread
-from marquee.factors.solve import Side, groups, least_squares, solve_side, transposed
+from marquee.factors.solve import Side, entry_chunks, groups, least_squares, solve_side, transposed
 from marquee.factors.start import nonnegative_start, truncated_svd
 
 
@@ -39,7 +42,7 @@ def test_every_row_is_the_ridge_regression_of_its_entries(
     ridge = random.uniform(0.5, 2, (9, 1 if with_gram else 4)).astype(np.float32)
     targets = np.stack([side.target, random.normal(size=len(side.index))], axis=1).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(groups, "__defaults__", (chunk_bytes,))
+        patch.setattr(solve, "CHUNK_BYTES", chunk_bytes)
         found = least_squares(side, targets, other, ridge, gram=gram if with_gram else None)
         np.testing.assert_array_equal(
             solve_side(side, other, ridge, gram=gram if with_gram else None),
@@ -52,6 +55,48 @@ def test_every_row_is_the_ridge_regression_of_its_entries(
         for number in range(2):
             right = (weight[row, side.index[part]] * targets[part, number]) @ other[side.index[part]]
             np.testing.assert_allclose(found[row, :, number], np.linalg.solve(left, right), atol=1e-4)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.sampled_from([1, 1_000, 10**7]))
+def test_a_chunk_of_entries_comes_with_their_rows(seed: int, chunk_bytes: int) -> None:
+    side, _, _ = random_side(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(solve, "CHUNK_BYTES", chunk_bytes)
+        parts = list(entry_chunks(side, 4))
+    assert all(len(rows) == part.stop - part.start <= max(1, chunk_bytes // 16) for part, rows in parts)
+    entries = np.concatenate([np.arange(part.start, part.stop) for part, _ in parts] or [np.zeros(0, int)])
+    rows = np.concatenate([rows for _, rows in parts] or [np.zeros(0, int)])
+    np.testing.assert_array_equal(entries, np.arange(len(side.index)))
+    np.testing.assert_array_equal(rows, np.repeat(np.arange(9), side.counts))
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_a_row_longer_than_a_chunk_is_solved_in_pieces(
+    monkeypatch: pytest.MonkeyPatch, nonnegative: bool
+) -> None:
+    random = np.random.default_rng(0)
+    entries, d = 100_000, 32
+    other = random.normal(size=(entries, d)).astype(np.float32)
+    short = np.arange(5, dtype=np.int32)
+    side = Side(
+        np.array([0, entries, entries + 5], np.int64),
+        np.concatenate([np.arange(entries, dtype=np.int32), short]),
+        random.random(entries + 5, dtype=np.float32),
+        random.normal(size=entries + 5).astype(np.float32),
+    )
+    how = {"previous": np.ones((2, d), np.float32), "floor": np.zeros(d, np.float32)} if nonnegative else {}
+    ridge = np.ones((2, d), np.float32)
+    whole = solve_side(side, other, ridge, **how)
+    monkeypatch.setattr(solve, "CHUNK_BYTES", 500_000)
+    tracemalloc.start()
+    try:
+        pieces = solve_side(side, other, ridge, **how)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(pieces, whole, atol=1e-4)
+    assert peak < 4_000_000  # the row gathered at once is 13 MB
 
 
 @settings(deadline=None, max_examples=30)

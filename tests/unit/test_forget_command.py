@@ -22,11 +22,14 @@ from marquee.aws.batch import batch
 from marquee.aws.bucket import Bucket
 from marquee.aws.dataset_catalogue import DatasetCatalogue
 from marquee.aws.forgotten import forgotten_users, held
+from marquee.aws.impression_table import append
 from marquee.aws.lake import Lake
 from marquee.aws.model_reader import model_key
 from marquee.errors import DatasetNotFoundError, InputError, NotFoundError
+from marquee.events.impressions import parse
 from marquee.factors import layout
 from marquee.settings import IngestSettings, StorageSettings
+from tests.unit.impression_lines import events, line
 from tests.unit.lake_folder import Folder, frozen
 from tests.unit.test_batch_run import SHARDS, store_model
 from tests.unit.test_ingest_writer import Log, Reader
@@ -40,6 +43,7 @@ LOG: Log = {
         b"2026-11-02T10:04:05,7,GET /data/m/x/1.mpg",
     ]
 }
+NOTHING = {"events": 0, "quarantined": 0, "impressions": 0}
 Run = Callable[..., Any]
 
 
@@ -78,6 +82,7 @@ def upload(lake: Lake, s3: Any) -> None:
 def filled(lake: Lake, s3: Any) -> dict[str, str]:
     """A dataset, a model and a batch that hold users 7 and 8."""
     Reader(lake, LOG, IngestSettings(rating_scale=5)).read_all()
+    append(lake, parse(events(line("a", user_id=7), line("b", user_id=8)))[0])
     dataset_id = frozen(lake)["dataset_id"]
     upload(lake, s3)
     model_id = store_model(s3).model_id
@@ -99,7 +104,7 @@ def test_programs_are_told_what_went_and_what_still_holds_them(
     assert found == {
         "user_id": 7,
         "dry_run": False,
-        "removed": {"events": 2, "quarantined": 1},
+        "removed": {"events": 2, "quarantined": 1, "impressions": 1},
         "datasets": [{"dataset_id": filled["dataset"], "files": 2, "of_files": 2}],
         "models": [{"model_id": filled["model"], "dataset_id": "ds-1-0", "live": None}],
         "batches": [{"folder": f"batches/{filled['model']}/k-3", "files": 1}],
@@ -109,12 +114,12 @@ def test_programs_are_told_what_went_and_what_still_holds_them(
     assert held(lake, 7).events == held(lake, 7).quarantined == 0
     assert held(lake, 8).events == 1
     again = told(run, "7")
-    assert again == {**found, "removed": {"events": 0, "quarantined": 0}}
+    assert again == {**found, "removed": NOTHING}
 
 
 def test_who_is_nowhere_is_found_nowhere(run: Run, filled: dict[str, str]) -> None:
     found = told(run, "5000")
-    assert found["removed"] == {"events": 0, "quarantined": 0}
+    assert found["removed"] == NOTHING
     assert found["datasets"] == found["models"] == found["batches"] == []
     assert [one["files"] for one in told(run, "8")["datasets"]] == [1]
 
@@ -123,7 +128,7 @@ def test_people_are_told_what_to_do_about_the_rest(run: Run, filled: dict[str, s
     answer = run("forget", "7", "--yes")
     assert answer.exit_code == 0
     lines = [" ".join(line.split()) for line in answer.stdout.splitlines()]
-    assert lines[0] == "User 7: 2 events and 1 refused line deleted."
+    assert lines[0] == "User 7: 2 events, 1 refused line and 1 impression deleted."
     assert f"dataset {filled['dataset']} in 2 of 2 files" in lines
     assert f"model {filled['model']} their factors, from ds-1-0" in lines
     assert f"batch batches/{filled['model']}/k-3 a list, in 1 files" in lines
@@ -148,7 +153,7 @@ def test_it_asks_before_it_deletes(
     run: Run, lake: Lake, filled: dict[str, str], answer: str, left: int
 ) -> None:
     done = run("forget", "7", answer=answer)
-    assert "Delete 2 events and 1 refused line of user 7 for good?" in done.stderr
+    assert "Delete 2 events, 1 refused line and 1 impression of user 7 for good?" in done.stderr
     assert done.exit_code == (1 if left else 0)
     assert held(lake, 7).events == left
     assert bool(forgotten_users(lake)) == (not left)
@@ -234,7 +239,7 @@ def test_a_dataset_that_a_model_learnt_from_is_deleted_by_force_alone(
         0,
         f"Deleted ds-1-0; the newest dataset is {filled['dataset']}.\n",
     )
-    assert "ds-1-0" not in run("dataset", "list").stdout
+    assert "ds-1-0" not in run("dataset", "list").stdout.split()
 
 
 def put_dataset(s3: Any, dataset_id: str, created_at: str) -> None:

@@ -46,8 +46,9 @@ class Bucket:
 
 lake = Lake(sys.argv[1])
 committed = Committed()
-writer = LakeWriter(lake, "movielog", IngestSettings(), lambda name: None, committed)
-writer.next_offset(0)
+events, quarantine = lake.events("movielog"), lake.quarantine("movielog")
+writer = LakeWriter(events, quarantine, IngestSettings(), lambda name: None, committed)
+writer.begin({0: None})
 raws = [b"2026-11-23T10:04:05,7,GET /data/m/x/3.mpg", b"dirty", None]
 offsets = pa.array(range(3), pa.int64())
 writer.add(Chunk(pa.array(raws, pa.binary()), pa.array([0] * 3, pa.int32()), offsets, {0: 3}))

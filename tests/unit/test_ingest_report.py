@@ -20,9 +20,11 @@ REPORT = DrainReport(
     lag=3,
     lag_by_partition={"0": 1, "1": 2},
     lost=30,
-    lost_ranges={"1": [100, 130]},
+    lost_ranges={"1": [[100, 130]]},
     lateness=Lateness(Counter({40: 4, 60: 1}), 33_000),
     commits=1,
+    stale=True,
+    stale_reasons=["lake/events: another drain moved on in partitions [1]"],
     seconds=0.5,
 )
 
@@ -42,10 +44,21 @@ def series(printed: str) -> Counter[tuple[Any, ...]]:
 def test_lost_offsets_are_a_metric_and_their_exact_range_stands_beside_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    DrainMetrics("Marquee").lost({1: range(100, 130), 12: range(7)})
+    printed = capsys.readouterr().out
+    assert series(printed) == Counter([("", "", "OffsetsLost", 37)])
+    line = json.loads(printed)
+    assert (line["type"], line["lost_ranges"]) == ("offsets_lost", {"1": [[100, 130]], "12": [[0, 7]]})
+
+
+def test_a_drain_that_was_overtaken_counts_and_its_log_line_says_where(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     DrainMetrics("Marquee").share(REPORT)
     line = json.loads(capsys.readouterr().out.splitlines()[0])
-    assert {metric["Name"] for metric in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]} >= {"OffsetsLost"}
-    assert (line["OffsetsLost"], line["lost_ranges"]) == (30, {"1": [100, 130]})
+    assert (line["StaleDrains"], line["stale_reasons"]) == (1, REPORT.stale_reasons)
+    DrainMetrics("Marquee").share(DrainReport())
+    assert ("", "", "StaleDrains", 0) in series(capsys.readouterr().out)
 
 
 def test_a_share_counts_by_kind_reason_and_partition(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +67,7 @@ def test_a_share_counts_by_kind_reason_and_partition(capsys: pytest.CaptureFixtu
         [
             ("", "", "EventsStored", 5),
             ("", "", "EventsQuarantined", 2),
-            ("", "", "OffsetsLost", 30),
+            ("", "", "StaleDrains", 1),
             ("Kind", "watch", "EventsStored", 4),
             ("Kind", "rate", "EventsStored", 1),
             ("Reason", "shape", "EventsQuarantined", 2),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from infra.deploy.resources import function_names
 from infra.paths import FUNCTIONS
+from marquee.aws.beginning import Lost
 from marquee.aws.drain_report import DrainReport
 from marquee.aws.ingest_workers import drain_together, invoking, partitions_of, share_out
 from marquee.errors import BrokerError, InputError, WorkerError
@@ -79,6 +80,9 @@ class Kept:
         self.shares: list[DrainReport] = []
         self.wholes: list[DrainReport] = []
 
+    def lost(self, lost: Lost) -> None:
+        """Told where losses are recorded, which these tests leave out."""
+
     def share(self, report: DrainReport) -> None:
         self.shares.append(report)
 
@@ -112,6 +116,26 @@ def test_the_report_is_that_of_all_workers_and_metrics_count_none_twice() -> Non
     assert (whole.lag, whole.lag_by_partition) == (4, {"0": 0, "1": 2, "2": 2, "3": 0})
     assert metrics.shares == [report_of([0, 3])]
     assert metrics.wholes == [whole]
+
+
+def test_what_was_lost_before_sharing_out_and_what_workers_lost_stand_in_the_report_of_all() -> None:
+    def invoke_and_lose(partitions: Sequence[int]) -> Mapping[str, Any]:
+        lost: dict[str, Any] = {"lost": 5, "lost_ranges": {"1": [[30, 35]]}} if 1 in partitions else {}
+        return {**invoke(partitions), **lost}
+
+    told = [{1: range(10, 30), 3: range(4)}]
+    whole = drain_together(BACKLOG, 3, drain_share, invoke=invoke_and_lose, metrics=Kept(), told=told)
+    assert (whole.lost, whole.workers) == (20 + 4 + 5, 3)
+    assert whole.lost_ranges == {"1": [[10, 30], [30, 35]], "3": [[0, 4]]}
+
+
+def test_a_worker_that_was_overtaken_says_so_in_the_report_of_all() -> None:
+    def invoke_overtaken(partitions: Sequence[int]) -> Mapping[str, Any]:
+        return {**invoke(partitions), "stale": True, "stale_reasons": [f"partitions {partitions} moved"]}
+
+    whole = drain_together(BACKLOG, 3, drain_share, invoke=invoke_overtaken, metrics=Kept())
+    assert whole.stale
+    assert whole.stale_reasons == ["partitions [1] moved", "partitions [2] moved"]
 
 
 def test_own_share_and_those_of_the_workers_are_drained_at_the_same_time() -> None:

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -57,8 +58,11 @@ class Reader:
     ) -> None:
         self.committed = Committed()
         self.log = log
-        self.writer = LakeWriter(lake, TOPIC, settings, checkpoint, self.committed)
-        self.at = {partition: self.writer.next_offset(partition) or 0 for partition in log}
+        events = lake.events(TOPIC)
+        self.writer = LakeWriter(events, lake.quarantine(TOPIC), settings, checkpoint, self.committed)
+        standing = {partition: events.next_offset(partition) for partition in log}
+        self.writer.begin(standing)
+        self.at = {partition: at or 0 for partition, at in standing.items()}
 
     def read(self, ends: dict[int, int]) -> None:
         starts, self.at = self.at, {p: max(self.at[p], ends.get(p, 0)) for p in self.log}
@@ -175,11 +179,10 @@ def test_after_a_failure_a_writer_commits_nothing_more(lake: Lake) -> None:
 
 
 def test_offsets_move_without_a_message(lake: Lake) -> None:
-    """Past what compaction, a transaction's marker or retention left behind."""
+    """Past what compaction or a transaction's marker left behind."""
     log: Log = {0: [], 1: []}
     reader = Reader(lake, log, IngestSettings())
-    reader.writer.begin({1: 7})
-    reader.writer.add(chunk_of(log, {0: 0, 1: 0}, {0: 0, 1: 0}))
+    reader.writer.add(replace(chunk_of(log, {0: 0, 1: 0}, {0: 0, 1: 0}), next_offsets={1: 7}))
     reader.writer.flush()
     assert reader.committed.next_offsets == {1: 7}
     assert Reader(lake, log, IngestSettings()).at == {0: 0, 1: 7}

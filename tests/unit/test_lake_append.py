@@ -150,3 +150,12 @@ def test_writers_of_other_partitions_commit_at_once_and_none_is_refused(lake: La
     at_once(commit_all)
     assert keys(lake) == Counter((p, at) for p in range(WRITERS) for at in range(COMMITS * ROWS))
     assert load(lake).version() == WRITERS * COMMITS
+
+
+def test_offsets_that_cannot_be_read_are_an_error_that_names_the_table(lake: Lake) -> None:
+    table = lake.quarantine(TOPIC)
+    append(table, 0, 0)
+    for entry in (Path(lake.root) / QUARANTINE_KEY / "_delta_log").iterdir():
+        entry.unlink()
+    with pytest.raises(StorageError, match="lake/quarantine"):
+        table.next_offset(0)

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marquee.aws.compaction import Compaction, DataFile, compact, files_of, plan
+from marquee.aws.compaction import Compaction, compact
 from marquee.aws.forgotten import forget
 from marquee.aws.lake import EVENTS_KEY, QUARANTINE_KEY, TABLES, Lake
+from marquee.aws.merge_plan import DataFile, files_of, plan
 from marquee.errors import StaleWriterError, StorageError
 from marquee.settings import IngestSettings, UpkeepSettings
 from tests.unit.lake_folder import NOW, Folder, drained_in_steps, file_count, frozen, make_log, rows, version

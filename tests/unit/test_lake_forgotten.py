@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,12 @@ from marquee.aws.forgotten import (
     held,
     user_id_of,
 )
-from marquee.aws.lake import EVENTS_KEY, FORGOTTEN_KEY, QUARANTINE_KEY, TABLES, Lake
+from marquee.aws.impression_table import append
+from marquee.aws.lake import EVENTS_KEY, FORGOTTEN_KEY, IMPRESSIONS_KEY, QUARANTINE_KEY, TABLES, Lake
 from marquee.errors import InputError, StorageError
+from marquee.events.impressions import parse
 from marquee.settings import IngestSettings, UpkeepSettings
+from tests.unit.impression_lines import events, line
 from tests.unit.lake_folder import NOW, drained_in_steps, frozen, make_log, rows, version
 from tests.unit.test_ingest_writer import DiedError, Log, Reader, keys
 
@@ -104,6 +108,32 @@ def test_all_rows_of_the_user_go_and_nobody_elses(lake: Lake) -> None:
     assert Reader(lake, LOG, IngestSettings()).at == {0: len(LOG[0]), 1: len(LOG[1])}
 
 
+def shown(lake: Lake, *lines: str) -> list[tuple[str, int | None]]:
+    """Add impressions; who stands in the table, by request."""
+    append(lake, parse(events(*lines))[0])
+    table = lake.load(IMPRESSIONS_KEY)
+    assert table is not None
+    found = pa.table(table.scan()).select(["request_id", "user_id"]).to_pylist()
+    return sorted((row["request_id"], row["user_id"]) for row in found)
+
+
+def test_what_the_user_was_shown_goes_too_and_comes_no_more(lake: Lake) -> None:
+    Reader(lake, LOG, IngestSettings()).read_all()
+    old, late = "2026-10-31T10:00:00Z", "2026-11-24T11:00:00Z"
+    shown(lake, line("a", 7), line("b", 8), line("c", 7, time=old), line("d", user_id=None))
+    assert held(lake, 7) == replace(ALL, impressions=2)
+    steps: list[tuple[int, int]] = []
+    done = forget(lake, 7, NOW, progress=lambda *step: steps.append(step))
+    assert (done.events, done.quarantined, done.impressions) == (ALL.events, ALL.quarantined, 2)
+    assert steps[-1] == (5, 5), "two months, two days and quarantine"
+    assert shown(lake) == [("b", 8), ("d", None)]
+    after = "2026-11-24T12:00:01Z"
+    shown(lake, line("e", 7, time=late), line("f", 7, time=after), line("g", 8, time=late))
+    assert erase_forgotten(lake, dry_run=True) == Erased(0, 0, impressions=1)
+    assert erase_forgotten(lake).impressions == 1
+    assert shown(lake) == [("b", 8), ("d", None), ("f", 7), ("g", 8)]
+
+
 def test_a_second_time_removes_nothing(lake: Lake) -> None:
     Reader(lake, LOG, IngestSettings()).read_all()
     forget(lake, 7, NOW)
@@ -155,10 +185,10 @@ def test_a_topic_that_is_read_again_brings_nobody_back(lake: Lake) -> None:
     again = Lake(f"{lake.root}/again")
     shutil.copytree(f"{lake.root}/{FORGOTTEN_KEY}", f"{again.root}/{FORGOTTEN_KEY}")
     Reader(again, LOG, IngestSettings()).read_all()
-    events = clean_events(again)
-    assert events is not None
+    clean = clean_events(again)
+    assert clean is not None
     assert users(again) == others
-    assert version(again) == events.version()
+    assert version(again) == clean.version()
 
 
 def test_without_forgotten_users_and_without_tables_there_is_nothing_to_erase(lake: Lake) -> None:
@@ -193,12 +223,12 @@ def test_clean_events_are_those_that_were_looked_through_though_a_drain_brings_m
         return load(self, key)
 
     monkeypatch.setattr(Lake, "load", load_after_a_drain)
-    events = clean_events(lake)
+    clean = clean_events(lake)
     monkeypatch.undo()
     assert "drained" in loads
     assert held(lake, 7).events == len(THEIRS)
-    assert events is not None
-    assert 7 not in pa.table(events.scan(columns=["user_id"]))["user_id"].to_pylist()
+    assert clean is not None
+    assert 7 not in pa.table(clean.scan(columns=["user_id"]))["user_id"].to_pylist()
     assert clean_events(lake) is not None
     assert held(lake, 7).events == 0
 

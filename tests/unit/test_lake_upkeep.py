@@ -254,4 +254,7 @@ def test_the_functions_may_change_and_delete_files_of_the_tables_and_of_nothing_
     expected = [f"arn:aws:s3:::${{MARQUEE_BUCKET}}/{key}/*" for key in TABLES]
     assert allowed["s3:DeleteObject"] == allowed["s3:PutObject"] == expected
     deleting = [one for one in policy["Statement"] if "s3:DeleteObject" in one["Action"]]
-    assert len(deleting) == 1
+    assert [one["Sid"] for one in deleting] == [
+        "DropExpiredLogEntriesAndFilesNobodyNames",
+        "KeepImpressionsUntilTheyAreGathered",
+    ]

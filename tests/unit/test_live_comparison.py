@@ -38,10 +38,18 @@ def test_the_live_models_figures_are_those_its_recipe_would_get_as_a_candidate()
     alone = evaluate(data, POOR, 3)
     assert figures["live"] == {"model_id": "svd-live", "status": COMPARED, "reason": None} | {
         name: alone[name] for name in ("ndcg_at_10", "recall_at_10", "mrr_at_10", "hit_rate_at_10")
-    } | {name: alone[name] for name in ("coverage", "novelty")}
+    } | {name: alone[name] for name in ("coverage", "novelty", "rmse", "mae")}
     low, high = figures["intervals"]["ndcg_at_10_over_live"]
     assert 0 < low < figures["ndcg_at_10"] - alone["ndcg_at_10"] < high
-    assert "live" not in figures["temporal"]
+    later, later_alone = figures["temporal"], alone["temporal"]
+    assert later["live"]["ndcg_at_10"] == later_alone["ndcg_at_10"]
+    assert later["intervals"]["ndcg_at_10_over_live"][0] > 0
+    for kind, figure in (("users", "ndcg_at_10"), ("items", "recall_at_10")):
+        for name, group in figures[kind].items():
+            assert group["live"][figure] == alone[kind][name][figure]
+            if group[figure] is not None:
+                low, high = group[f"{figure}_over_live"]
+                assert low <= group[figure] - alone[kind][name][figure] <= high
 
 
 def test_who_is_live_and_who_the_candidate_only_turns_the_difference_round() -> None:
@@ -64,7 +72,7 @@ def test_no_fit_of_either_model_sees_a_rating_that_is_held_out(monkeypatch: pyte
     last = {}  # the time of each user's last rating, which the test part has and no training part may
     for user in range(data.users):
         last[user] = data.time[data.indptr[user] : data.indptr[user + 1]].max()
-    assert len(fitted) == 5  # candidate, live and errors on one split, candidate and errors on the other
+    assert len(fitted) == 6  # candidate, live and errors on each split
     for part in fitted[:3]:
         assert all(part.time[part.user == user].max() < last[user] for user in range(part.users))
 
@@ -196,3 +204,15 @@ def test_a_live_model_that_cannot_be_asked_for_bars_the_way(bucket: Bucket) -> N
     gate = trained(bucket, unknown, hyperparameters=SMALL)["gate"]
     assert gate["releasable"] is False
     assert "cannot be compared with what is live: recommend:live cannot be looked up" in gate["reasons"][1]
+
+
+def test_errors_of_a_live_model_of_another_algorithm_are_those_of_its_own_rating_fit() -> None:
+    data, other = interactions(two_tastes()), recipe("nmf", "ranking", {"rank": 2, "epochs": 2})
+    figures, alone = evaluate(data, GOOD, 0, Live("nmf-live", other, 0)), evaluate(data, other, 0)
+    for name in ("rmse", "mae"):
+        assert figures["live"][name] == alone[name] != figures[name]
+        low, high = figures["intervals"][f"{name}_over_live"]
+        assert low <= figures[name] - alone[name] <= high
+    rates = recipe("svd", "rating", {"rank": 2, "epochs": 2})
+    beside = evaluate(data, GOOD, 0, Live("svd-live", rates, 0))
+    assert beside["live"]["rmse"] == evaluate(data, rates, 0)["rmse"]

@@ -177,3 +177,26 @@ def test_a_model_older_than_gate_and_groups_can_be_shown_and_compared(
         assert "Hyperparameters and provenance: the same" in answer.stdout
     finally:
         s3.delete_object(Bucket="films", Key="models/svd-old/manifest.json")
+
+
+def test_what_the_deadline_cut_short_and_what_distilling_costs_is_shown(
+    s3: Any, models: list[dict[str, Any]], run: Callable[..., Any]
+) -> None:
+    short = json.loads(json.dumps(models[0])) | {"model_id": "svd-short"}
+    short["stopped"] = {"epochs_done": 2, "epochs_wanted": 9, "reason": "deadline"}
+    short["metrics"]["cut"] = {"reason": "deadline", "figures": ["live", "temporal.rating"]}
+    short["metrics"]["distillation"] = {"rmse_posterior": 1.6, "rmse_served": 1.632}
+    Bucket(s3, "films").put("models/svd-short/manifest.json", json.dumps(short).encode())
+    try:
+        shown = run("show", "svd-short").stdout
+        compared = run("compare", models[0]["model_id"], "svd-short").stdout
+        whole = run("show", models[0]["model_id"]).stdout
+    finally:
+        s3.delete_object(Bucket="films", Key="models/svd-short/manifest.json")
+    assert "after 2 of 9 epochs, by the deadline" in shown
+    assert "for the deadline: live, temporal.rating" in shown
+    assert "RMSE 1.6000 of the posterior, 1.6320 as served, +2.00%" in shown
+    assert "svd-short: stopped after 2 of 9 epochs" in compared
+    assert "svd-short: left out for the deadline: live, temporal.rating" in compared
+    assert "Stopped" not in whole
+    assert "Distilled" not in whole

@@ -210,8 +210,10 @@ def test_messages_of_a_topic_made_again_that_share_an_offset_are_told_apart(lake
     ]
     for epoch in (1, 2):
         log: Log = {0: values[epoch - 1 :] + values[: epoch - 1]}
-        writer = LakeWriter(lake, f"{TOPIC}@{epoch}", NARROW, lambda _: None, Committed())
-        writer.next_offset(0)
+        name = f"{TOPIC}@{epoch}"
+        events_of, quarantine = lake.events(name), lake.quarantine(name)
+        writer = LakeWriter(events_of, quarantine, NARROW, lambda _: None, Committed())
+        writer.begin({0: None})
         writer.add(chunk_of(log, {0: 0}, {0: 3}))
         writer.flush()
     refused_before = Quarantine(lake).counts()

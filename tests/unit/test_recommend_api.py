@@ -74,8 +74,15 @@ def test_json_says_titles_scores_and_provenance(store: FakeStore) -> None:
         "function_version": "7",
         "alias": "live",
         "source": "model",
+        "forced": False,
         "fallback": False,
     }
+
+
+def test_a_version_released_by_force_says_so_in_its_answers(store: FakeStore) -> None:
+    api = RecommendApi(ModelReader(store, model_id=ID), deadline_ms=600, namespace="Marquee", forced=True)
+    answer = json.loads(api.recommend(event("recommend_json"), FakeContext()).body)
+    assert answer["provenance"]["forced"] is True
 
 
 @pytest.mark.parametrize("name", ["recommend", "recommend_json"])

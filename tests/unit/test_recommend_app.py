@@ -191,3 +191,9 @@ def test_the_function_may_read_models_and_write_its_log_and_nothing_else(path: P
     for action, resources in allowed.items():
         if action.startswith("logs:"):
             assert resources == ["arn:aws:logs:*:*:log-group:/aws/lambda/marquee-recommend-${STAGE}:*"]
+
+
+def test_every_route_asks_for_a_key_where_the_stage_keeps_it() -> None:
+    for path, methods in load_app().app.routes.items():
+        for method, entry in methods.items():
+            assert entry.api_key_required, f"{method} {path}: preview would answer it without a key"

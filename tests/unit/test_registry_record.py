@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marquee.aws.registry_record import numbers, read_record
+from marquee.aws.registry_record import numbers, read_record, record
 from marquee.errors import CorruptObjectError, ModelNotFoundError
 from tests.unit.registry_fakes import DATASET_ID, MODEL_ID, FakeBucket, a_record, manifest
 
@@ -43,6 +43,7 @@ def test_a_record_holds_what_made_the_model_and_how_good_it_is() -> None:
     found = a_record()
     assert found.parameters == {
         "algorithm": "svd",
+        "engine": "numpy",
         "objective": "ranking",
         "seed": "3",
         "rating_scale": "10",
@@ -98,3 +99,14 @@ def test_a_spoilt_dataset_manifest_and_an_unfinished_model_are_named(spoilt: byt
         read_record(bucket, MODEL_ID)  # type: ignore[arg-type]
     with pytest.raises(ModelNotFoundError, match="svd-x"):
         read_record(bucket, "svd-x")  # type: ignore[arg-type]
+
+
+def test_what_the_deadline_cut_short_is_a_tag_and_a_whole_model_has_none() -> None:
+    whole = record("films", manifest(), {}, "datasets/x.json", None).tags
+    assert not {"marquee.stopped", "marquee.cut"} & whole.keys()
+    made = manifest(
+        stopped={"epochs_done": 2, "epochs_wanted": 9, "reason": "deadline"},
+        metrics={"cut": {"reason": "deadline", "figures": ["live", "rating"]}},
+    )
+    tags = record("films", made, {}, "datasets/x.json", None).tags
+    assert (tags["marquee.stopped"], tags["marquee.cut"]) == ("2 of 9 epochs", "live, rating")

@@ -163,3 +163,13 @@ def test_the_models_behind_the_alias_are_those_its_versions_pin() -> None:
     assert live_models(FakeFunctions(None), "f") == {}
     with pytest.raises(StorageError, match="AccessDenied"):
         live_models(FakeFunctions(None, "AccessDenied"), "f")
+
+
+def test_models_released_past_the_gate_are_marked_once(bucket: FakeBucket) -> None:
+    tracking = FakeTracking()
+    asked: list[str] = []
+    tracking.before = asked.append
+    for _ in range(2):
+        sync(bucket, tracking, live=lambda: {"live": MODEL_ID}, forced=lambda: {MODEL_ID, "svd-unknown"})
+    assert asked.count("mark_forced") == 1
+    assert [version.model_id for version in tracking.versions() if version.forced] == [MODEL_ID]

@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import boto3
@@ -194,6 +195,9 @@ def test_a_model_that_the_gate_refused_is_released_by_force_only_and_its_version
     releaser.release("svd-poor", force=True)
     pinned = client("lambda").get_function_configuration(FunctionName=NAME, Qualifier="live")
     assert pinned["Description"] == "model svd-poor, forced"
+    assert pinned["Environment"]["Variables"]["MODEL_FORCED"] == "1"
+    latest = client("lambda").get_function_configuration(FunctionName=NAME)["Environment"]["Variables"]
+    assert not {"MODEL_ID", "MODEL_FORCED"} & latest.keys()
     status = release_status(TARGET, "local")
     assert status is not None
     (share,) = status.live
@@ -206,6 +210,7 @@ def test_force_says_nothing_of_a_model_that_needs_none(releaser: Releaser) -> No
     releaser.release("svd-good", force=True)
     pinned = client("lambda").get_function_configuration(FunctionName=NAME, Qualifier="live")
     assert pinned["Description"] == "model svd-good"
+    assert "MODEL_FORCED" not in pinned["Environment"]["Variables"]
 
 
 def test_a_refused_model_is_refused_in_a_dry_run_too(api_id: str) -> None:
@@ -252,3 +257,14 @@ def test_of_two_apis_the_one_with_live_traffic_is_the_functions(releaser: Releas
         SourceArn=f"arn:aws:execute-api:us-east-1:123456789012:{second}/*",
     )
     assert api.find_api(client("lambda"), client("apigateway"), NAME) == api_id
+
+
+def test_the_setting_whether_live_asks_for_a_key_is_part_of_what_is_released(
+    releaser: Releaser, api_id: str
+) -> None:
+    rest = client("apigateway")
+    releaser.release("svd-a")
+    plain = gateway.live_definition(rest, api_id)
+    keyed = replace(releaser, keyed=True, dry_run=True).release("svd-a")
+    assert [type(step).__name__ for step in keyed.steps] == ["DeployLiveStage"]
+    assert gateway.definition(rest, api_id, keyed=True) != plain == gateway.definition(rest, api_id)

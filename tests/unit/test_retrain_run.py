@@ -13,6 +13,8 @@ from moto import mock_aws
 from marquee.aws.bucket import Bucket
 from marquee.aws.model_store import ModelStore
 from marquee.aws.retrain import retrain
+from marquee.aws.tuned import Tuned, write_tuned
+from marquee.factors.fit import recipe
 from marquee.settings import MetricsSettings, StorageSettings, TrainSettings
 from tests.unit.interactions import rate, table
 
@@ -97,3 +99,47 @@ def test_it_trains_when_the_old_dataset_is_gone(s3: Any) -> None:
     freeze(s3, 2, 101)
     s3.delete_object(Bucket="marquee", Key="datasets/ds-1-0a.json")
     assert run(s3)["dataset_id"] == "ds-2-0a"
+
+
+def tune(s3: Any, day: int, **hyperparameters: float) -> None:
+    """Settings for nmf become those found last."""
+    figures = {"metric": "ndcg_at_10", "best": 0.2, "default": 0.1, "users": 10}
+    write_tuned(
+        Bucket(s3, "marquee"),
+        Tuned(
+            algorithm="nmf",
+            objective="ranking",
+            hyperparameters=recipe("nmf", "ranking", hyperparameters).hyperparameters,
+            dataset_id="ds-1-0a",
+            budget=2,
+            trials=2,
+            jobs=1,
+            seed=0,
+            created_at=f"2026-11-{day:02d}T12:00:00.000+00:00",
+            validation=figures,
+            test=figures,
+        ),
+    )
+
+
+def test_settings_tuned_since_train_again_on_the_same_dataset_once(
+    s3: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    freeze(s3, 1, 100)
+    plain = {"hyperparameters": {}}
+    first = run(s3, **plain)
+    assert first["hyperparameters_source"] == {"from": "defaults"}
+    for day, rank in ((1, 3), (2, 4)):
+        tune(s3, day, rank=rank, epochs=2)
+        again = run(s3, **plain)
+        assert again["hyperparameters"]["rank"] == rank
+        assert "was made with other settings than those tuned since" in caplog.text
+        assert "has learnt from ds-1-0a already" in run(s3, **plain)["skipped"]
+    tune(s3, 3, rank=4, epochs=2)  # found once more
+    assert "skipped" in run(s3, **plain)
+
+
+def test_the_dataset_that_an_event_names_is_the_one_trained_on(s3: Any) -> None:
+    first = freeze(s3, 1, 100)
+    freeze(s3, 2, 200)
+    assert run(s3, dataset_id=first)["dataset_id"] == first

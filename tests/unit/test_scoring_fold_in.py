@@ -18,7 +18,7 @@ from marquee.factors.fold_in import als_objective, user_objective
 from marquee.factors.marks import encode_marks
 from marquee.factors.model import Factors
 from marquee.factors.preference import preferences
-from marquee.factors.ranking import RankingSettings
+from marquee.factors.ranking import RankingSettings, bounded
 from marquee.factors.rating import RatingSettings
 from marquee.factors.solve import solve_side
 from marquee.factors.user_objective import decode_user_objective, encode_user_objective
@@ -59,7 +59,8 @@ def one_training_solve(data: Interactions, made: Recipe, factors: Factors) -> ND
     items = factors.item_factors
     how: dict[str, Any] = {"floor": floor, "previous": factors.user_factors, "sweeps": 500}
     if isinstance(chosen, RankingSettings):
-        cells = preferences(data)
+        cells = preferences(data, chosen.confidence)
+        chosen = bounded(cells, data.items, chosen)
         sizes = cells.counts + chosen.unobserved_weight * data.items
         ridge = chosen.regularisation * (sizes / sizes.mean()) ** chosen.frequency_exponent
         gram = np.float32(chosen.unobserved_weight) * (items.T @ items)
@@ -96,7 +97,9 @@ def test_a_folded_user_is_what_training_makes_of_them_with_the_items_fixed(
     if watching and scale == 5:
         watching = Watching(1, {1: 0, 2: 300, 4: 700, 5: 950})
     data = taste(watching, scale=scale)
-    made = recipe(algorithm, objective, {"rank": 6})
+    made = recipe(
+        algorithm, objective, {"rank": 6, **({"confidence": 2.0} if objective == "ranking" else {})}
+    )
     factors = fit(data, made)
     fold_in = FoldIn(factors.item_factors, user_objective(factors, data, made, watching))
     expected = one_training_solve(data, made, factors)

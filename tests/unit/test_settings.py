@@ -9,7 +9,7 @@ import pytest
 from infra.paths import ROOT
 from marquee import settings
 from marquee.errors import SettingError
-from marquee.settings import FromEnvironment, IngestSettings, StackSettings
+from marquee.settings import ApiSettings, FromEnvironment, IngestSettings, StackSettings
 
 _GROUPS: list[Any] = [
     group
@@ -53,3 +53,9 @@ def test_a_refusal_names_variable_value_and_what_is_accepted(environ: dict[str, 
         IngestSettings.from_env(environ)
     assert repr(value) in str(refused.value)
     assert accepted in str(refused.value)
+
+
+def test_live_asks_for_a_key_by_itself_everywhere_but_locally() -> None:
+    assert [ApiSettings().keyed(stage) for stage in ("local", "prod", "tiny")] == [False, True, True]
+    assert ApiSettings(live_key="on").keyed("local")
+    assert not ApiSettings(live_key="off").keyed("prod")

@@ -265,7 +265,7 @@ def test_the_function_trains_by_invoke_and_by_schedule(s3: Any, app: Any) -> Non
             client.events.generate_cw_event(
                 source="aws.events", detail_type="Scheduled", detail={}, resources=[]
             ),
-        ).payload
+        ).payload["models"][0]
     assert (answer["algorithm"], scheduled["algorithm"]) == ("nmf", "svd")
     assert {found.model_id for found in ModelStore(Bucket(s3, "marquee")).list_models()} == {
         answer["model_id"],

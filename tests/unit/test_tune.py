@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -23,6 +24,7 @@ from moto import mock_aws
 from typer.testing import CliRunner
 
 from infra import cli
+from infra.cli.tune import _used_by
 from infra.tune import Trial, search
 from infra.tune_workers import Workers
 from marquee.aws.bucket import Bucket
@@ -31,15 +33,28 @@ from marquee.aws.train import train
 from marquee.aws.tuned import key_of, read_tuned
 from marquee.dataset.splits import split_per_user
 from marquee.errors import CorruptObjectError, InputError, StackError, TrainingError
+from marquee.factors import model
+from marquee.factors.bayesian import BayesianSettings
 from marquee.factors.fit import ALGORITHMS, OBJECTIVES, fit, recipe
 from marquee.factors.metrics import rank_per_user
 from marquee.factors.preference import liked
-from marquee.factors.search import LEAST_USERS, SPACES, Task, beside_defaults, rung_sizes, task_of, validate
+from marquee.factors.search import (
+    BAYESIAN_SPACE,
+    LEAST_USERS,
+    SPACES,
+    Task,
+    _squared_errors,
+    beside_defaults,
+    rung_sizes,
+    task_of,
+    validate,
+)
 from marquee.settings import MetricsSettings, StorageSettings, TrainSettings
 from tests.unit.datasets import freeze, two_tastes
-from tests.unit.interactions import interactions, rate
+from tests.unit.interactions import interactions, rate, rated
 
 DATA = interactions(two_tastes())
+METRICS = MetricsSettings()
 
 
 class Inline:
@@ -70,6 +85,38 @@ def test_the_defaults_and_every_corner_of_the_space_are_recipes(algorithm: str, 
     assert all(space[name].low <= float(defaults[name]) <= space[name].high for name in space)
     for end in ("low", "high"):
         assert recipe(algorithm, objective, {name: getattr(where, end) for name, where in space.items()})
+
+
+def test_the_bayesian_solver_has_a_space_of_its_own() -> None:
+    defaults = task_of(DATA, "svd", "rating", 0, "bayesian").recipe({})
+    assert isinstance(defaults.settings, BayesianSettings)
+    assert set(BAYESIAN_SPACE) == set(defaults.hyperparameters) - {"solver"}
+    for name, where in BAYESIAN_SPACE.items():
+        assert where.low <= float(defaults.hyperparameters[name]) <= where.high
+    for end in ("low", "high"):
+        corner = {name: getattr(where, end) for name, where in BAYESIAN_SPACE.items()}
+        assert (
+            recipe("svd", "rating", {"solver": "bayesian", **corner}).hyperparameters["solver"] == "bayesian"
+        )
+    with pytest.raises(InputError, match="'solver' is unknown"):
+        task_of(DATA, "svd", "ranking", 0, "bayesian")
+    with pytest.raises(InputError, match="als or bayesian"):
+        task_of(DATA, "svd", "rating", 0, "gibbs")
+
+
+def test_a_search_of_the_bayesian_solver_says_so_in_its_settings() -> None:
+    task = task_of(DATA, "svd", "rating", 0, "bayesian")
+    found = search(task, 3, 1, seed=1, workers=Inline)
+    assert {trial.hyperparameters["solver"] for trial in found.trials} == {"bayesian"}
+    assert found.default is not None
+    assert found.default.hyperparameters == task.recipe({}).hyperparameters
+    values = [trial.value for trial in found.trials if trial.value is not None]
+    assert len(set(values)) == 3
+    assert found.best.value == min(values)
+    beside = beside_defaults(task, found.best.hyperparameters)
+    made = fit(task.test.train, recipe("svd", "rating", found.best.hyperparameters), 0)
+    assert beside["best"] == _squared_errors(made, task.test.test)[1]
+    assert beside["default"] == _squared_errors(fit(task.test.train, task.recipe({}), 0), task.test.test)[1]
 
 
 @given(st.integers(1, 10**7))
@@ -166,6 +213,23 @@ def test_best_beside_defaults_differ_by_the_mean_over_users() -> None:
         low, high = worse["interval"]
         assert low < worse["difference"] < high
         assert (worse["difference"] > 0) == (objective == "rating")
+
+
+def test_errors_of_many_ratings_are_reckoned_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    test = rated(random.integers(1, 11, (200, 150)).astype(float))
+    sides = [random.normal(size=(rows, 200)).astype(np.float32) for rows in (test.users, test.items)]
+    monkeypatch.setattr(model, "PAIRS_BYTES", 500_000)
+    tracemalloc.start()
+    try:
+        means, rmse = _squared_errors(model.Factors(*sides), test)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    off = np.clip(sides[0] @ sides[1].T, 1, 10)[test.user, test.item] - test.rating
+    np.testing.assert_allclose(means, (off.reshape(200, 150).astype(float) ** 2).mean(axis=1), rtol=1e-4)
+    assert rmse == pytest.approx(np.sqrt(np.mean(off.astype(float) ** 2)), rel=1e-5)
+    assert peak < 4_000_000  # gathered at once the pairs are 48 MB
 
 
 def test_settings_that_cannot_be_fitted_are_no_result_and_none_at_all_is_an_error() -> None:
@@ -369,3 +433,52 @@ def test_asking_for_tuned_settings_that_are_not_there_or_odd_is_refused(s3: Any)
         bucket.put(key_of("nmf", "ranking"), payload)
         with pytest.raises(CorruptObjectError, match="holds no tuned settings"):
             read_tuned(bucket, "nmf", "ranking")
+
+
+def test_errors_of_a_tuned_model_come_from_the_settings_tuned_for_ratings(
+    s3: Any, run: Callable[..., Any]
+) -> None:
+    storage = StorageSettings("films")
+
+    def figures(**event: Any) -> dict[str, Any]:
+        made = train({"algorithm": "nmf", "hyperparameters": {"epochs": 1}, **event}, s3, storage, METRICS)
+        return dict(made["metrics"])
+
+    assert run("--algorithm", "nmf", "--budget", "1", "--jobs", "1").exit_code == 0
+    defaults = figures(tuned=True)
+    assert defaults["rating_settings"] == {"from": "defaults"}
+    answer = run("--algorithm", "nmf", "--objective", "rating", "--budget", "3", "--jobs", "1")
+    assert "RETRAIN_MODELS names nmf-rating" in answer.stderr
+    tuned = read_tuned(Bucket(s3, "films"), "nmf", "rating")
+    assert tuned is not None
+    with_tuned = figures(tuned=True, hyperparameters={"epochs": 2})
+    assert with_tuned["rating_settings"] == tuned.source
+    assert with_tuned["rmse"] == pytest.approx(tuned.test["best"])
+    assert figures(hyperparameters={"epochs": 3})["rating_settings"] == {"from": "defaults"}
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "said"),
+    [
+        (("svd-ranking", "nmf-rating"), "the scheduled training and `marquee train --algorithm nmf"),
+        (("svd-ranking",), "once RETRAIN_MODELS names nmf-rating (it trains svd-ranking now)"),
+        (None, "and so does a schedule whose RETRAIN_MODELS names nmf-rating"),
+    ],
+)
+def test_who_takes_tuned_settings_up_is_said_as_it_is_deployed(
+    scheduled: tuple[str, ...] | None, said: str
+) -> None:
+    assert said in _used_by("nmf", "rating", scheduled)
+
+
+def test_the_solver_asked_for_is_the_one_searched_and_one_that_does_not_go_is_refused(
+    s3: Any, run: Callable[..., Any]
+) -> None:
+    asked = ("--algorithm", "svd", "--objective", "rating", "--budget", "1", "--jobs", "1")
+    answer = run(*asked, "--solver", "bayesian")
+    assert answer.exit_code == 0, answer.stderr
+    tuned = read_tuned(Bucket(s3, "films"), "svd", "rating")
+    assert tuned is not None
+    assert tuned.hyperparameters == recipe("svd", "rating", {"solver": "bayesian"}).hyperparameters
+    assert run(*asked, "--solver", "sgd").exit_code == 1
+    assert run("--algorithm", "nmf", "--budget", "1", "--solver", "bayesian").exit_code == 1

@@ -31,3 +31,16 @@ class FolderS3:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(Body)
         self.puts += 1
+
+    def get_paginator(self, operation: str) -> "FolderS3":
+        """Only of ``list_objects_v2``."""
+        if operation != "list_objects_v2":
+            raise NotImplementedError(operation)
+        return self
+
+    def paginate(self, *, Bucket: str, Prefix: str) -> list[dict[str, Any]]:
+        """One page of all objects whose key begins with ``Prefix``."""
+        files = sorted(path for path in self._root.rglob("*") if path.is_file())
+        keys = {str(path.relative_to(self._root)): path.stat().st_size for path in files}
+        found = [{"Key": key, "Size": size} for key, size in keys.items() if key.startswith(Prefix)]
+        return [{"Contents": found}]

@@ -58,6 +58,17 @@ def everybody(size: Size) -> dict[str, Any]:
         return report
 
 
+def batch_failures(report: dict[str, Any]) -> list[str]:
+    """What of the goals for everybody's top-k :func:`everybody` found not reached, a sentence each."""
+    found = []
+    if not report["under_500_mb"]:
+        found.append(f"the batch took {report['ours']['peak_mb']:.0f} MB; {BATCH_MB} are allowed")
+    if report["surprise"] is not None and not report["50_times_faster"]:
+        told = f"the batch is {report['times_faster']:.0f} × as fast as Surprise's way"
+        found.append(f"{told}; {BATCH_TIMES_FASTER} are asked for")
+    return found
+
+
 def _make(folder: str, size: Size) -> None:
     _python("synthetic", folder, *(str(count) for count in (size.users, size.movies, size.interactions)))
 

@@ -6,18 +6,20 @@ runs. Peers are tuned on a validation split inside the training part, and so are
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from infra.paths import BUILD
-from tests.benchmarks.limits.measured import beside_lambdas_limits
-from tests.benchmarks.peers.contestants import CONTESTANTS
+from tests.benchmarks.limits.measured import batch_failures, beside_lambdas_limits
+from tests.benchmarks.peers import curves
+from tests.benchmarks.peers.contestants import CONTESTANTS, lacking
 
 COLUMNS = ("fit_seconds", "rmse", "ndcg_at_10", "recall_at_10", "coverage", "peak_mb")
 GOALS = (
@@ -25,6 +27,8 @@ GOALS = (
     ("svd rating, ALS", "rmse", "Surprise SVD", "at most", 0.96),
     ("svd rating, ALS", "fit_seconds", "Surprise SVD", "at most", 1.0),
     ("svd rating, Bayesian", "fit_seconds", "Surprise SVD", "at most", 1.0),
+    ("svd rating, Bayesian quick", "rmse", "Surprise SVD", "at most", 0.96),
+    ("svd rating, Bayesian quick", "fit_seconds", "Surprise SVD", "at most", 1.0),
     ("svd rating, Bayesian", "rmse", "Surprise SVD++", "at most", 1.0),
     ("nmf rating", "rmse", "Surprise NMF", "at most", 1.0),
     ("svd ranking", "ndcg_at_10", "EASE^R", "at least", 1.0),
@@ -39,21 +43,27 @@ def main() -> None:
     parser.add_argument("data", nargs="+", type=Path, help="MovieLens folders, in any layout")
     parser.add_argument("--runs", type=int, default=3, help="fits of each contestant that is not slow")
     parser.add_argument("--only", help="contestants whose name contains this")
+    parser.add_argument("--no-curves", dest="curves", action="store_false", help="leave the curves out")
     parser.add_argument("--output", type=Path, default=BUILD / "bench-train.json")
     arguments = parser.parse_args()
     names = [name for name in CONTESTANTS if not arguments.only or arguments.only in name]
     report: dict[str, Any] = {"cores": os.process_cpu_count(), "runs": arguments.runs, "data": {}}
     for path in arguments.data:
-        report["data"][path.resolve().name] = measured = _measure(path, names, arguments.runs)
+        report["data"][path.resolve().name] = measured = _measure(
+            path, names, arguments.runs, draw=arguments.curves
+        )
         _print(path.resolve().name, measured)
     report |= {} if arguments.only else beside_lambdas_limits()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(report, indent=1) + "\n")
     print(f"\nwritten to {arguments.output}")
+    failures = batch_failures(report["all_users_batch"]) if "all_users_batch" in report else []
+    if failures:
+        sys.exit("; ".join(failures))
 
 
-def _measure(path: Path, names: list[str], runs: int) -> dict[str, Any]:
-    absent = {name for name in names if _missing(CONTESTANTS[name].package)}
+def _measure(path: Path, names: list[str], runs: int, *, draw: bool) -> dict[str, Any]:
+    absent = {name: reason for name in names if (reason := lacking(CONTESTANTS[name])) is not None}
     present = [name for name in names if name not in absent]
     settings: dict[str, Any] = {}
     failed: dict[str, str] = {}
@@ -79,11 +89,14 @@ def _measure(path: Path, names: list[str], runs: int) -> dict[str, Any]:
         for name, found in figures.items()
         if name not in failed
     }
-    return {"contestants": table, "absent": sorted(absent), "failed": failed, "goals": _goals(table)}
+    measured = {"contestants": table, "absent": absent, "failed": failed, "goals": _goals(table)}
+    measured["curves"] = curves.measured(partial(_point, path), settings) if draw else []
+    return measured
 
 
-def _missing(package: str) -> bool:
-    return bool(package) and importlib.util.find_spec(package) is None
+def _point(path: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    print(f"curve: {name} {json.dumps(settings)}", file=sys.stderr)
+    return _one(path, name, json.dumps(settings))
 
 
 def _one(path: Path, name: str, *more: str) -> dict[str, Any]:
@@ -109,18 +122,20 @@ def _goals(table: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _print(title: str, measured: dict[str, Any]) -> None:
-    print(f"\n{title}\n{'':26}" + "".join(f"{column:>14}" for column in COLUMNS))
+    print(f"\n{title}\n{'':36}" + "".join(f"{column:>14}" for column in COLUMNS))
     for name, row in measured["contestants"].items():
         cells = "".join(f"{row[column]:14.4f}" if column in row else f"{'':14}" for column in COLUMNS)
-        print(f"{name:26}{cells}  {json.dumps(row['settings']) if row['settings'] else ''}")
-    for name in measured["absent"]:
-        print(f"{name:26}ABSENT: its package is not installed in this environment")
+        print(f"{name:36}{cells}  {json.dumps(row['settings']) if row['settings'] else ''}")
+    for name, reason in measured["absent"].items():
+        print(f"{name:36}ABSENT: {reason}")
     for name, reason in measured["failed"].items():
-        print(f"{name:26}FAILED: {reason}")
+        print(f"{name:36}FAILED: {reason}")
     for goal in measured["goals"]:
         verdict = "reached" if goal["reached"] else "NOT REACHED"
         print(f"{goal['model']} / {goal['peer']}, {goal['column']}: {goal['ratio']:.3f}", end="")
         print(f" ({goal['goal']}: {verdict})")
+    for line in curves.lines(measured["curves"]):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Every contestant: fits one task and then answers. A peer's library is imported only when it runs."""
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marquee.factors.fit import fit, recipe
+from marquee.factors.fit import BAYESIAN, fit, posterior, recipe
 from marquee.factors.metrics import popularity_factors
 from marquee.factors.model import Factors
 from tests.benchmarks.peers.data import Task
+from tests.benchmarks.peers.spark import java_missing, spark_als
 
 Answers = NDArray[np.float32]
 Fitted = Callable[[], Answers]
@@ -44,6 +46,16 @@ def _ours(algorithm: str, objective: str, **fixed: Any) -> Callable[..., Callabl
     return prepare
 
 
+def _posterior_mean(task: Task, settings: Mapping[str, Any]) -> Callable[[], Fitted]:
+    """What the Bayesian solver would answer if its samples were served, not a pair distilled from them."""
+
+    def run() -> Fitted:
+        found = posterior(task.train, BAYESIAN)
+        return lambda: found.predict(task.test.user, task.test.item)
+
+    return run
+
+
 def _scores(factors: Factors) -> Answers:
     return factors.user_factors @ factors.item_factors.T
 
@@ -70,7 +82,7 @@ def _surprise(name: str) -> Callable[..., Callable[[], Fitted]]:
             by_user[users[user]].append((items[item], value))
             by_item[items[item]].append((users[user], value))
         trainset = Trainset(by_user, by_item, len(users), len(items), len(train), (0.5, 5), users, items)
-        algorithm = getattr(surprise, name)(random_state=0)
+        algorithm = getattr(surprise, name)(random_state=0, **settings)
 
         def run() -> Fitted:
             algorithm.fit(trainset)
@@ -94,7 +106,7 @@ def _implicit(name: str, **fixed: Any) -> Callable[..., Callable[[], Fitted]]:
         from scipy.sparse import csr_matrix
 
         kind = {"als": AlternatingLeastSquares, "bpr": BayesianPersonalizedRanking}[name]
-        model = kind(random_state=0, **fixed, **settings)
+        model = kind(random_state=0, **{**fixed, **settings})
         cells = csr_matrix(task.liked)
 
         def run() -> Fitted:
@@ -149,6 +161,14 @@ def _popularity(task: Task, settings: Mapping[str, Any]) -> Callable[[], Fitted]
     return run
 
 
+def lacking(contestant: Contestant) -> str | None:
+    """Why a contestant cannot run here; None when it can."""
+    if contestant.package and importlib.util.find_spec(contestant.package) is None:
+        return f"{contestant.package} is not installed in this environment"
+    return java_missing() if contestant.package == "pyspark" else None
+
+
+_QUICK = {"rank": 12, "start_epochs": 3, "burn_in": 0, "samples": 4, "served_rank": 12}
 _LONG = {"rank": 32, "start_epochs": 0, "burn_in": 10, "samples": 50, "served_rank": 64}
 
 CONTESTANTS: Mapping[str, Contestant] = {
@@ -170,15 +190,26 @@ CONTESTANTS: Mapping[str, Contestant] = {
         {"learning_rate": (0.01, 0.05), "regularization": (0.01, 0.05), "iterations": (100, 300)},
         "implicit",
     ),
+    "Spark ALS": Contestant(
+        "ranking",
+        spark_als(implicitPrefs=True, rank=64, maxIter=10),
+        {"alpha": (1.0, 10.0), "regParam": (0.1, 0.3)},
+        "pyspark",
+        slow=True,
+    ),
     "EASE^R": Contestant("ranking", _ease, {"regularisation": (100, 300, 1000)}, slow=True),
     "PureSVD": Contestant("ranking", _pure_svd, {"rank": (10, 20, 40)}),
     "popularity": Contestant("ranking", _popularity),
     "svd rating, ALS": Contestant("rating", _ours("svd", "rating")),
-    "svd rating, Bayesian 4": Contestant("rating", _ours("svd", "rating", solver="bayesian", samples=4)),
+    "svd rating, Bayesian quick": Contestant("rating", _ours("svd", "rating", solver="bayesian", **_QUICK)),
     "svd rating, Bayesian": Contestant("rating", _ours("svd", "rating", solver="bayesian")),
+    "svd rating, Bayesian, not distilled": Contestant("rating", _posterior_mean),
     "svd rating, Bayesian 60": Contestant("rating", _ours("svd", "rating", solver="bayesian", **_LONG)),
     "nmf rating": Contestant("rating", _ours("nmf", "rating")),
     "Surprise SVD": Contestant("rating", _surprise("SVD"), package="surprise"),
     "Surprise SVD++": Contestant("rating", _surprise("SVDpp"), package="surprise", slow=True),
     "Surprise NMF": Contestant("rating", _surprise("NMF"), package="surprise"),
+    "Spark ALS, explicit": Contestant(
+        "rating", spark_als(rank=16, maxIter=10, regParam=0.15), package="pyspark", slow=True
+    ),
 }

@@ -4,7 +4,6 @@ Prints one JSON object: the settings chosen on the validation split, and each ru
 """
 
 import json
-import resource
 import sys
 import time
 from itertools import product
@@ -14,6 +13,7 @@ from typing import Any
 from marquee.dataset.interactions import Interactions
 from tests.benchmarks.peers.contestants import CONTESTANTS, Contestant
 from tests.benchmarks.peers.data import ranking_figures, ranking_task, rating_figures, rating_task, read
+from tests.benchmarks.peers.spark import peak_mb
 
 
 def chosen(contestant: Contestant, interactions: Interactions) -> dict[str, Any]:
@@ -37,8 +37,7 @@ def run(contestant: Contestant, interactions: Interactions, settings: dict[str, 
     began = time.perf_counter()
     answer = fit()
     seconds = time.perf_counter() - began
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    figures = {"fit_seconds": seconds, "peak_mb": peak_mb}
+    figures = {"fit_seconds": seconds, "peak_mb": peak_mb()}
     if contestant.task == "ranking":
         return figures | ranking_figures(answer(), task)
     return figures | rating_figures(answer(), task, float(interactions.rating.min()))

@@ -14,6 +14,7 @@
     ├── CorruptObjectError    bytes on S3 do not match the manifest's SHA-256 or shape
     ├── RegistryError         MLflow refused, failed or did not answer in time
     ├── TrainingError         the data cannot be trained on (empty, one user, NaN)
+    ├── InvokeError           a function of ours could not be invoked, or failed
     ├── IngestError
     │   ├── StaleWriterError  another drain committed these offsets first
     │   ├── OffsetRegressedError  the topic ends before our committed offset: it was re-created
@@ -83,6 +84,10 @@ class RegistryError(MarqueeError):
 
 class TrainingError(MarqueeError):
     """The data cannot be trained on."""
+
+
+class InvokeError(MarqueeError):
+    """A function of ours could not be invoked, or failed."""
 
 
 class IngestError(MarqueeError):

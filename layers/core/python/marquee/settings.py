@@ -15,6 +15,8 @@ from marquee.errors import SettingError
 
 MAX_WORKERS = 64
 """Drains at once, at most; Lambda allows an account 1,000 invocations at once by default."""
+RETRAINABLE = ("svd-ranking", "nmf-ranking", "svd-rating", "nmf-rating")
+"""What the schedule can train: an algorithm and an objective each."""
 
 
 def setting(
@@ -263,6 +265,34 @@ class TrainSettings(FromEnvironment):
         maximum=1,
     )
     recommend_function: str = setting("RECOMMEND_FUNCTION", _RECOMMEND_FUNCTION, "")
+    retrain_models: str = setting(
+        "RETRAIN_MODELS",
+        "what the schedule trains, comma separated: " + ", ".join(f"`{name}`" for name in RETRAINABLE),
+        "svd-ranking",
+    )
+    snapshot_function: str = setting(
+        "SNAPSHOT_FUNCTION",
+        "function that the schedule has freeze a dataset before it trains; empty means none "
+        "(`marquee deploy` sets it)",
+        "",
+    )
+    function_name: str = setting(
+        "AWS_LAMBDA_FUNCTION_NAME", "the schedule invokes itself by it for each model beyond the first", ""
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what the schedule cannot train."""
+        unknown = [name for name in self.scheduled if name not in RETRAINABLE]
+        if unknown or not self.scheduled or len(set(self.scheduled)) < len(self.scheduled):
+            raise SettingError(
+                f"RETRAIN_MODELS={self.retrain_models!r} is not accepted: a comma-separated list of "
+                f"{', '.join(RETRAINABLE)}, each once at most"
+            )
+
+    @property
+    def scheduled(self) -> tuple[str, ...]:
+        """What the schedule trains: ``<algorithm>-<objective>``, in the order given."""
+        return tuple(name.strip() for name in self.retrain_models.split(",") if name.strip())
 
 
 @dataclass(frozen=True)
@@ -299,6 +329,13 @@ class RecommendSettings(FromEnvironment):
     """The API."""
 
     model_id: str = setting("MODEL_ID", "model a released version serves; empty means the newest one", "")
+    model_forced: int = setting(
+        "MODEL_FORCED",
+        "1 in a version whose model the gate had refused (`marquee release --force` sets it); its answers "
+        "say so",
+        0,
+        choices=(0, 1),
+    )
     deadline_ms: int = setting(
         "RECOMMEND_DEADLINE_MS",
         "answer within this many milliseconds or fall back",
@@ -322,6 +359,27 @@ class RecommendSettings(FromEnvironment):
     function_name: str = setting(
         "AWS_LAMBDA_FUNCTION_NAME", "set by Lambda itself: the model is then loaded at start-up", ""
     )
+
+
+@dataclass(frozen=True)
+class ApiSettings(FromEnvironment):
+    """Who may call the API, and how fast."""
+
+    live_key: str = setting(
+        "API_KEY_LIVE",
+        "whether the live API asks for a key: auto is on for every stage but local; preview always does",
+        "auto",
+        choices=("auto", "on", "off"),
+    )
+    rate: int = setting(
+        "API_RATE", "requests a second that the key may send on average", 100, minimum=1, maximum=10_000
+    )
+    burst: int = setting("API_BURST", "requests that the key may send at once", 200, minimum=1, maximum=5_000)
+    key: str = setting("MARQUEE_API_KEY", "key that `marquee load` sends", "")
+
+    def keyed(self, stage: str) -> bool:
+        """Whether the live API of a deployment stage asks for a key."""
+        return self.live_key == "on" or (self.live_key == "auto" and stage != "local")
 
 
 @dataclass(frozen=True)

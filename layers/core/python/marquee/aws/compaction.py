@@ -28,31 +28,16 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from marquee.aws.lake import Lake
+from marquee.aws.merge_plan import DataFile, files_of, plan
 from marquee.aws.retrying import ATTEMPTS, pause
 from marquee.errors import StorageError
 from marquee.settings import UpkeepSettings
 
 _STATISTICS = "delta.dataSkippingStatsColumns"
-_SMALL = 0.75
-"""A file of this share of the target is large enough to stay as it is."""
-_TINY = 128
-"""A file of the target divided by this is merged whatever it is merged with."""
-_MOST_FILES = 1_000
 _WIDE = "raw"
 _WIDE_ROWS = 64
 """Rows read at once of a table whose values may be a message long, 1 MB."""
 _WRITER = WriterProperties(compression="ZSTD", compression_level=3)
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """A file of a table; ``partition`` holds its partition columns and values, ``modified`` is in ms."""
-
-    path: str
-    size_bytes: int
-    rows: int
-    modified: int
-    partition: tuple[tuple[str, str | None], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,45 +48,6 @@ class Compaction:
     files_after: int
     merged: int
     unfinished: bool
-
-
-def files_of(table: DeltaTable) -> list[DataFile]:
-    """The files of the version that is loaded."""
-    columns = table.metadata().partition_columns
-    return [
-        DataFile(
-            row["path"],
-            row["size_bytes"],
-            row["num_records"],
-            row["modification_time"],
-            tuple((name, row[f"partition.{name}"]) for name in columns),
-        )
-        for row in pa.table(table.get_add_actions(flatten=True)).to_pylist()
-    ]
-
-
-def plan(files: Iterable[DataFile], target_bytes: int, min_files: int) -> list[tuple[DataFile, ...]]:
-    """Which files to merge into one each; none where it does not pay.
-
-    Within a partition small files are taken by rising size, up to one that is larger than all of them
-    together: so a row is written again a few times in its life, although drains add a file a minute.
-    Neighbours in time come together.
-
-    Parameters
-    ----------
-    target_bytes : of a merged file, at most.
-    min_files : fewer than this of about a size are left alone.
-    """
-    partitions: dict[tuple[tuple[str, str | None], ...], list[DataFile]] = {}
-    for file in files:
-        if file.size_bytes < target_bytes * _SMALL:
-            partitions.setdefault(file.partition, []).append(file)
-    merges: list[tuple[DataFile, ...]] = []
-    for partition in sorted(partitions, key=str):
-        rising = sorted(partitions[partition], key=lambda one: (one.size_bytes, one.path))
-        taken = _taken(rising, target_bytes, min_files)
-        merges += (merge for merge in _cut(taken, target_bytes) if len(merge) > 1)
-    return merges
 
 
 def compact(
@@ -180,24 +126,31 @@ class _Merge:
             for one in self._sources
         ]
         uri = f"{root}/{self._folder}"
-        create_table_with_add_actions(
-            uri,
-            Schema.from_arrow(schema),
-            named,
-            configuration={_STATISTICS: configured[_STATISTICS]} if _STATISTICS in configured else None,
-            storage_options=self._options,
+        folder = self._committed(
+            0,
+            lambda: create_table_with_add_actions(
+                uri,
+                Schema.from_arrow(schema),
+                named,
+                configuration={_STATISTICS: configured[_STATISTICS]} if _STATISTICS in configured else None,
+                storage_options=self._options,
+                commit_properties=CommitProperties(max_commit_retries=0),
+            ),
         )
-        folder = DeltaTable(uri, storage_options=self._options)
         reader = QueryBuilder().register("rows", folder)
         reader.execute("SET datafusion.execution.target_partitions = 1")  # file by file, and little memory
         if _WIDE in schema.names:
             reader.execute(f"SET datafusion.execution.batch_size = {_WIDE_ROWS}")
-        write_deltalake(
-            folder,
-            reader.execute("SELECT * FROM rows"),
-            mode="overwrite",
-            target_file_size=target_bytes,
-            writer_properties=_WRITER,
+        folder = self._committed(
+            1,
+            lambda: write_deltalake(
+                folder,
+                reader.execute("SELECT * FROM rows"),
+                mode="overwrite",
+                target_file_size=target_bytes,
+                writer_properties=_WRITER,
+                commit_properties=CommitProperties(max_commit_retries=0),
+            ),
         )
         written = pa.table(folder.get_add_actions()).to_pylist()
         count, expected = (sum(one) for one in ((row["num_records"] for row in written), self._counts()))
@@ -215,6 +168,18 @@ class _Merge:
             for row in written
         ]
 
+    def _committed(self, version: int, commit: Callable[[], None]) -> DeltaTable:
+        """The folder after ``commit`` made this version; its answer may be lost: the folder is ours alone."""
+        failure: Exception | None = None
+        try:
+            commit()
+        except (DeltaError, OSError) as error:
+            failure = error
+        folder = self._lake.load(f"{self._key}/{self._folder}")
+        if folder is None or folder.version() != version:
+            raise failure or StorageError(f"{self._table.table_uri}: {self._folder} is not as it was written")
+        return folder
+
     def _commit(self, adds: list[AddAction]) -> bool:
         """Whether ``adds`` stand in place of the sources, by a commit of this call."""
         now = int(time.time() * 1_000)
@@ -222,8 +187,7 @@ class _Merge:
             RemoveAction(one.path, False, now, one.size_bytes, dict(one.partition)) for one in self._sources
         ]
         for attempt in range(ATTEMPTS):
-            table = self._lake.load(self._key)
-            active = {one.path for one in files_of(table)} if table is not None else set()
+            table, active = self._standing()
             if active.issuperset(add.path for add in adds):
                 return True  # the answer to our commit was lost
             if table is None or not active.issuperset(one.path for one in self._sources):
@@ -239,6 +203,10 @@ class _Merge:
                 )
             except CommitFailedError:
                 pause(attempt)
+            except (DeltaError, OSError):
+                if not self._standing()[1].issuperset(add.path for add in adds):
+                    raise
+                return True
             else:
                 return True
         raise StorageError(
@@ -246,35 +214,13 @@ class _Merge:
             f"{len(self._sources)} files was given up, the next upkeep tries again"
         )
 
+    def _standing(self) -> tuple[DeltaTable | None, set[str]]:
+        """The table as it stands now, and its files."""
+        table = self._lake.load(self._key)
+        return table, {one.path for one in files_of(table)} if table is not None else set()
+
     def _counts(self) -> Iterable[int]:
         return (one.rows for one in self._sources)
-
-
-def _taken(rising: list[DataFile], target_bytes: int, min_files: int) -> list[DataFile]:
-    """Those of ``rising`` files that are worth writing again; none when too few are of a size."""
-    taken: list[DataFile] = []
-    alike = total = 0
-    for file in rising:
-        if file.size_bytes > max(total, target_bytes // _TINY):  # larger than all the smaller ones together
-            if alike >= min_files:
-                break
-            alike = 0
-        taken.append(file)
-        alike, total = alike + 1, total + file.size_bytes
-    return taken if alike >= min_files else []
-
-
-def _cut(files: list[DataFile], target_bytes: int) -> list[tuple[DataFile, ...]]:
-    """The files by age, in groups of no more than the target and of no more files than one merge opens."""
-    groups: list[list[DataFile]] = []
-    held = 0
-    for file in sorted(files, key=lambda one: (one.modified, one.path)):
-        if not groups or held + file.size_bytes > target_bytes or len(groups[-1]) == _MOST_FILES:
-            groups.append([])
-            held = 0
-        groups[-1].append(file)
-        held += file.size_bytes
-    return [tuple(group) for group in groups]
 
 
 def _rows(count: int) -> str:

@@ -15,6 +15,7 @@ from marquee.errors import CorruptObjectError, DatasetNotFoundError
 from marquee.events.movies import Film
 
 _FORMAT = 1
+_BATCH_ROWS = 100_000
 _MOVIE_COLUMNS = ("movie_id", "title", "year", "genres", "minutes", "found")
 
 
@@ -75,6 +76,18 @@ class DatasetStore:
         """
         return ahead(self._table, manifest["files"])
 
+    def batches(self, entry: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
+        """One of the manifest's ``files`` a part at a time; errors as :meth:`tables` has them."""
+        payload, rows = self._payload(entry["key"]), 0
+        file = _opened(entry["key"], payload, COLUMNS)
+        try:
+            for batch in file.iter_batches(_BATCH_ROWS, columns=list(COLUMNS), use_threads=False):
+                rows += batch.num_rows
+                yield batch
+        except pa.ArrowException as error:
+            raise _unreadable(entry["key"], payload, error) from error
+        _check_rows(entry, rows)
+
     def movies(self, manifest: Mapping[str, Any]) -> dict[str, Film]:
         """What is known of movies, by id; empty when the dataset was frozen without a catalogue.
 
@@ -92,22 +105,36 @@ class DatasetStore:
         }
 
     def _table(self, entry: Mapping[str, Any], columns: Sequence[str] = COLUMNS) -> pa.Table:
-        key = entry["key"]
+        payload = self._payload(entry["key"])
+        try:
+            table = _opened(entry["key"], payload, columns).read(columns=list(columns), use_threads=False)
+        except pa.ArrowException as error:
+            raise _unreadable(entry["key"], payload, error) from error
+        _check_rows(entry, table.num_rows)
+        return table
+
+    def _payload(self, key: str) -> bytes:
         payload = self._bucket.get(key)
         if payload is None:
             raise DatasetNotFoundError(f"the dataset names s3://{self._bucket.name}/{key}, which is gone")
-        table = _parquet(key, payload, list(columns))
-        if table.num_rows != entry["rows"]:
-            raise CorruptObjectError(f"{key} has {table.num_rows} rows, the dataset says {entry['rows']}")
-        return table
+        return payload
 
 
-def _parquet(key: str, payload: bytes, columns: list[str]) -> pa.Table:
+def _opened(key: str, payload: bytes, columns: Sequence[str]) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(pa.BufferReader(payload))
-        missing = set(columns) - set(file.schema_arrow.names)
-        if missing:
-            raise CorruptObjectError(f"{key} lacks the columns {', '.join(sorted(missing))}")
-        return file.read(columns=columns, use_threads=False)
     except pa.ArrowException as error:
-        raise CorruptObjectError(f"{key} ({len(payload)} bytes) is not readable Parquet: {error}") from error
+        raise _unreadable(key, payload, error) from error
+    missing = set(columns) - set(file.schema_arrow.names)
+    if missing:
+        raise CorruptObjectError(f"{key} lacks the columns {', '.join(sorted(missing))}")
+    return file
+
+
+def _unreadable(key: str, payload: bytes, error: Exception) -> CorruptObjectError:
+    return CorruptObjectError(f"{key} ({len(payload)} bytes) is not readable Parquet: {error}")
+
+
+def _check_rows(entry: Mapping[str, Any], rows: int) -> None:
+    if rows != entry["rows"]:
+        raise CorruptObjectError(f"{entry['key']} has {rows} rows, the dataset says {entry['rows']}")

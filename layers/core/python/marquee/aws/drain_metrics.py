@@ -5,9 +5,10 @@ them emits itself, so that it stands even if the others, or who invoked it, came
 a quantile, the lag of the whole topic) is emitted once, of the whole.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from marquee.aws.drain_report import DrainReport
+from marquee.aws.drain_report import DrainReport, lost_ranges
 from marquee.aws.emf import emit
 from marquee.events.schema import REASONS
 
@@ -25,17 +26,23 @@ class DrainMetrics:
 
     namespace: str
 
+    def lost(self, lost: Mapping[int, range]) -> None:
+        """What the broker deleted before we read it, by partition; told at once, not when the drain ends."""
+        count = sum(map(len, lost.values()))
+        properties = {"type": "offsets_lost", "lost_ranges": lost_ranges([lost])}
+        emit(self.namespace, _SERVICE, {"OffsetsLost": (count, "Count")}, properties)
+
     def share(self, report: DrainReport) -> None:
         """What this process itself drained: of all partitions, or of those that it was invoked for."""
         counts = {
             "EventsStored": (report.stored, "Count"),
             "EventsQuarantined": (report.quarantined, "Count"),
-            "OffsetsLost": (report.lost, "Count"),
+            "StaleDrains": (int(report.stale), "Count"),
         }
         properties = {
             "type": "drain_share",
             "partitions": list(report.lag_by_partition),
-            "lost_ranges": report.lost_ranges,
+            "stale_reasons": report.stale_reasons,
         }
         emit(self.namespace, _SERVICE, counts, properties)
         for kind, count in report.by_kind.items():

@@ -1,7 +1,7 @@
 """What a drain did, also put together from the reports of its workers."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -17,9 +17,10 @@ class DrainReport:
     read : messages that were committed, ``stored`` and ``quarantined`` together, with those that an earlier
         drain had quarantined before it died.
     lag : how many there still were, of those that the topic held when the drain began; also by partition.
-    lost : how many the broker deleted before we read them; ``lost_ranges`` says which, ``[first, next]`` by
-        partition.
-    stale : another drain moved on first, so that this one, or one of its workers, stopped.
+    lost : how many the broker deleted before we read them, of those told by this drain; ``lost_ranges`` says
+        which, by partition a list of ``[first, next]``.
+    stale : another drain moved on first, so that this one, or one of its workers, stopped; ``stale_reasons``
+        says for each of them in which table and partitions, and after which version.
     lateness : of the events stored.
     workers : drains that this report is put together from.
     """
@@ -32,10 +33,11 @@ class DrainReport:
     lag: int = 0
     lag_by_partition: Mapping[str, int] = field(default_factory=dict)
     lost: int = 0
-    lost_ranges: Mapping[str, list[int]] = field(default_factory=dict)
+    lost_ranges: Mapping[str, list[list[int]]] = field(default_factory=dict)
     lateness: Lateness = field(default_factory=Lateness)
     commits: int = 0
     stale: bool = False
+    stale_reasons: Sequence[str] = field(default_factory=list)
     workers: int = 1
     seconds: float = 0.0
 
@@ -50,6 +52,14 @@ class DrainReport:
         return cls(**{**values, "lateness": Lateness.from_dict(found["lateness"])})
 
 
+def lost_ranges(told: Iterable[Mapping[int, range]]) -> dict[str, list[list[int]]]:
+    """The offsets lost by partition, as JSON carries them: lists of ``[first, next]`` in the order told."""
+    found: dict[str, list[list[int]]] = {}
+    for partition, gap in (item for lost in told for item in lost.items()):
+        found.setdefault(str(partition), []).append([gap.start, gap.stop])
+    return _by_number(found)
+
+
 def merged(reports: Iterable[DrainReport], seconds: float) -> DrainReport:
     """The reports of drains of different partitions as that of one drain, which took ``seconds``."""
     parts = list(reports)
@@ -61,7 +71,9 @@ def merged(reports: Iterable[DrainReport], seconds: float) -> DrainReport:
         by_kind.update(part.by_kind)
         lateness.update(part.lateness)
     lags = {partition: lag for part in parts for partition, lag in part.lag_by_partition.items()}
-    ranges = {partition: span for part in parts for partition, span in part.lost_ranges.items()}
+    ranges: dict[str, list[list[int]]] = {}
+    for partition, gaps in (item for part in parts for item in part.lost_ranges.items()):
+        ranges[partition] = [*ranges.get(partition, []), *gaps]
     return DrainReport(
         read=sum(part.read for part in parts),
         stored=sum(part.stored for part in parts),
@@ -69,12 +81,17 @@ def merged(reports: Iterable[DrainReport], seconds: float) -> DrainReport:
         by_reason=dict(sorted(by_reason.items())),
         by_kind=dict(sorted(by_kind.items())),
         lag=sum(part.lag for part in parts),
-        lag_by_partition=dict(sorted(lags.items(), key=lambda item: int(item[0]))),
+        lag_by_partition=_by_number(lags),
         lost=sum(part.lost for part in parts),
-        lost_ranges=dict(sorted(ranges.items(), key=lambda item: int(item[0]))),
+        lost_ranges=_by_number(ranges),
         lateness=lateness,
         commits=sum(part.commits for part in parts),
         stale=any(part.stale for part in parts),
+        stale_reasons=[reason for part in parts for reason in part.stale_reasons],
         workers=sum(part.workers for part in parts),
         seconds=round(seconds, 3),
     )
+
+
+def _by_number[Value](by_partition: Mapping[str, Value]) -> dict[str, Value]:
+    return dict(sorted(by_partition.items(), key=lambda item: int(item[0])))

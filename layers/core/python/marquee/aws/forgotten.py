@@ -5,6 +5,8 @@ something the next upkeep or snapshot completes. It must be kept: lines that a u
 may still wait in Kafka, or come again when a topic is read anew. What they do after the request is theirs
 again and stays.
 
+Impressions of theirs go as their events do; those that still wait to be gathered come late in this sense.
+
 In quarantine a line is a user's if its second comma-separated field is the user's id. One whose time cannot
 be read counts as written before the request.
 """
@@ -16,10 +18,17 @@ from itertools import batched
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, QueryBuilder, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from marquee.aws.lake import EVENTS_KEY, FORGOTTEN_KEY, QUARANTINE, QUARANTINE_KEY, Lake
+from marquee.aws.lake import (
+    EVENTS_KEY,
+    FORGOTTEN_KEY,
+    IMPRESSIONS_KEY,
+    QUARANTINE,
+    QUARANTINE_KEY,
+    Lake,
+)
 from marquee.aws.quarantine import KEY, take_out
 from marquee.aws.retrying import retried
 from marquee.aws.sql import query
@@ -28,6 +37,7 @@ from marquee.events.fields import USER_DIGITS, is_utf8, times
 
 FORGOTTEN = pa.schema([("user_id", pa.int64()), ("forgotten_at", pa.timestamp("us", "UTC"))])
 _WRITER = WriterProperties(compression="ZSTD", compression_level=3)
+_PARTITIONS = {EVENTS_KEY: "event_month", IMPRESSIONS_KEY: "impression_date"}
 _USERS_AT_ONCE = 5_000
 _ROUNDS = 10
 _WIDE_ROWS = 64
@@ -47,6 +57,7 @@ class Erased:
     events: int
     quarantined: int
     version: int | None = None
+    impressions: int = 0
 
 
 def user_id_of(text: str) -> int:
@@ -64,15 +75,16 @@ def forget(
     checkpoint: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Erased:
-    """Remember that the user asked, and delete all rows of theirs from events and quarantine.
+    """Remember that the user asked, and delete all rows of theirs: events, refused lines, impressions.
 
     It may die anywhere and be run again, and run beside drains, merges and replays.
 
     Parameters
     ----------
     now : with a time zone; lines up to this time that arrive later are erased as they do.
-    checkpoint : told ``remembered``, then ``erasing`` before and ``erased`` after each month and quarantine.
-    progress : told how many months, and quarantine, are done, of how many.
+    checkpoint : told ``remembered``, then ``erasing`` before and ``erased`` after each month of events, each
+        day of impressions, and quarantine.
+    progress : told how many of these are done, of how many.
 
     Raises
     ------
@@ -82,16 +94,17 @@ def forget(
     checkpoint("remembered")
     found = _erase(lake, {user_id: None}, checkpoint, progress)
     late = _erase(lake, {user_id: now}, checkpoint)  # what a drain brought meanwhile
-    return Erased(found.events + late.events, found.quarantined + late.quarantined, late.version)
+    return Erased(
+        found.events + late.events,
+        found.quarantined + late.quarantined,
+        late.version,
+        found.impressions + late.impressions,
+    )
 
 
 def held(lake: Lake, user_id: int) -> Erased:
     """How many rows of a user :func:`forget` would delete."""
-    until: Until = {user_id: None}
-    events, quarantine = lake.load(EVENTS_KEY), lake.load(QUARANTINE_KEY)
-    rows = sum(count for count, _ in _found(events, until).values()) if events is not None else 0
-    lines = sum(keys.num_rows for keys in _lines(quarantine, until)) if quarantine is not None else 0
-    return Erased(rows, lines)
+    return _held(lake, {user_id: None})
 
 
 def erase_forgotten(lake: Lake, *, dry_run: bool = False, quarantine: bool = True) -> Erased:
@@ -101,7 +114,7 @@ def erase_forgotten(lake: Lake, *, dry_run: bool = False, quarantine: bool = Tru
 
     Parameters
     ----------
-    quarantine : whether to look through quarantine too.
+    quarantine : whether to look through quarantine and impressions too, of which datasets hold nothing.
 
     Raises
     ------
@@ -111,10 +124,7 @@ def erase_forgotten(lake: Lake, *, dry_run: bool = False, quarantine: bool = Tru
     if not until:
         return Erased(0, 0)
     if dry_run:
-        events, refused = lake.load(EVENTS_KEY), lake.load(QUARANTINE_KEY) if quarantine else None
-        rows = sum(count for count, _ in _found(events, until).values()) if events is not None else 0
-        lines = sum(keys.num_rows for keys in _lines(refused, until)) if refused is not None else 0
-        return Erased(rows, lines)
+        return _held(lake, until)
     return _erase(lake, until, quarantine=quarantine)
 
 
@@ -150,10 +160,15 @@ def forgotten_users(lake: Lake) -> dict[int, datetime]:
 def _remember(lake: Lake, user_id: int, now: datetime) -> None:
     uri = f"{lake.root}/{FORGOTTEN_KEY}"
     row = pa.table({"user_id": [user_id], "forgotten_at": [now]}, schema=FORGOTTEN)
-    retried(
-        lambda: write_deltalake(uri, row, mode="append", storage_options=dict(lake.storage_options)),
-        f"{uri}: the request could not be written down, so nothing was deleted",
-    )
+
+    def remember() -> None:
+        asked = forgotten_users(lake).get(user_id)
+        if asked is not None and asked >= now:
+            return  # the answer to our commit was lost
+        table = lake.load_or_create(FORGOTTEN_KEY, FORGOTTEN)
+        write_deltalake(table, row, mode="append", commit_properties=CommitProperties(max_commit_retries=0))
+
+    retried(remember, f"{uri}: the request could not be written down, so nothing was deleted")
 
 
 def _erase(
@@ -165,12 +180,18 @@ def _erase(
     quarantine: bool = True,
 ) -> Erased:
     events, refused = lake.load(EVENTS_KEY), lake.load(QUARANTINE_KEY) if quarantine else None
-    months = _found(events, until) if events is not None else {}
-    steps = len(months) + 1
-    for done, (month, (_, users)) in enumerate(sorted(months.items())):
+    shown = lake.load(IMPRESSIONS_KEY) if quarantine else None
+    parts = [
+        (key, part, count, users)
+        for key, table in ((EVENTS_KEY, events), (IMPRESSIONS_KEY, shown))
+        if table is not None
+        for part, (count, users) in sorted(_found(table, until, _PARTITIONS[key]).items())
+    ]
+    steps = len(parts) + 1
+    for done, (key, part, _, users) in enumerate(parts):
         progress(done, steps)
         checkpoint("erasing")
-        _delete(lake, month, {user: until[user] for user in users})
+        _delete(lake, key, part, {user: until[user] for user in users})
         checkpoint("erased")
     progress(steps - 1, steps)
     lines = list(_lines(refused, until)) if refused is not None else []
@@ -181,50 +202,65 @@ def _erase(
         checkpoint("erased")
     progress(steps, steps)
     return Erased(
-        events=sum(count for count, _ in months.values()),
+        events=sum(count for key, _, count, _ in parts if key == EVENTS_KEY),
         quarantined=sum(keys.num_rows for keys in lines),
         version=events.version() if events is not None else None,
+        impressions=sum(count for key, _, count, _ in parts if key == IMPRESSIONS_KEY),
     )
 
 
-def _found(events: DeltaTable, until: Until) -> dict[str, tuple[int, list[int]]]:
-    """Rows to delete by month, and whose they are. One scan of the user ids for thousands of users."""
+def _held(lake: Lake, until: Until) -> Erased:
+    """How many rows :func:`_erase` would delete."""
+    rows = {}
+    for key, column in _PARTITIONS.items():
+        table = lake.load(key)
+        found = _found(table, until, column) if table is not None else {}
+        rows[key] = sum(count for count, _ in found.values())
+    quarantine = lake.load(QUARANTINE_KEY)
+    lines = sum(keys.num_rows for keys in _lines(quarantine, until)) if quarantine is not None else 0
+    return Erased(rows[EVENTS_KEY], lines, impressions=rows[IMPRESSIONS_KEY])
+
+
+def _found(table: DeltaTable, until: Until, column: str) -> dict[str, tuple[int, list[int]]]:
+    """Rows to delete by partition (of ``column``), and whose they are. One scan of the user ids for thousands
+    of users.
+    """
     found: dict[str, tuple[int, list[int]]] = {}
     for users in batched(sorted(until), _USERS_AT_ONCE, strict=False):
         ids = f"user_id IN ({', '.join(map(str, users))})"
-        sql = f"SELECT event_month AS month, user_id, min(time) AS first FROM rows WHERE {ids} GROUP BY 1, 2"
+        sql = f"SELECT {column} AS part, user_id, min(time) AS first FROM rows WHERE {ids} GROUP BY 1, 2"
         there: dict[str, dict[int, datetime | None]] = {}
-        for row in query(sql, rows=events).to_pylist():
+        for row in query(sql, rows=table).to_pylist():
             limit = until[row["user_id"]]
             if limit is None or row["first"] <= limit:
-                there.setdefault(row["month"], {})[row["user_id"]] = limit
-        for month, mine in there.items():
+                there.setdefault(row["part"], {})[row["user_id"]] = limit
+        for part, mine in there.items():
             (counted,) = query(
-                f"SELECT count(*) AS n FROM rows WHERE {_where(month, mine)}", rows=events
+                f"SELECT count(*) AS n FROM rows WHERE {_where(column, part, mine)}", rows=table
             ).to_pylist()
-            count, others = found.get(month, (0, []))
-            found[month] = (count + counted["n"], [*others, *mine])
+            count, others = found.get(part, (0, []))
+            found[part] = (count + counted["n"], [*others, *mine])
     return found
 
 
-def _where(month: str, until: Until) -> str:
-    """SQL for the rows of a month that are to go. The month keeps drains of other months out of the way."""
+def _where(column: str, part: str, until: Until) -> str:
+    """SQL for the rows of a partition that are to go. It keeps drains of other partitions out of the way."""
     each = (
         f"(user_id = {user})"
         if limit is None
         else f"(user_id = {user} AND time <= arrow_cast('{limit.isoformat()}', 'Timestamp(us, \"UTC\")'))"
         for user, limit in until.items()
     )
-    return f"event_month = '{month}' AND ({' OR '.join(each)})"
+    return f"{column} = '{part}' AND ({' OR '.join(each)})"
 
 
-def _delete(lake: Lake, month: str, until: Until) -> None:
+def _delete(lake: Lake, key: str, part: str, until: Until) -> None:
     def delete() -> None:
-        table = lake.load(EVENTS_KEY)
+        table = lake.load(key)
         if table is not None:
-            table.delete(_where(month, until), writer_properties=_WRITER)
+            table.delete(_where(_PARTITIONS[key], part, until), writer_properties=_WRITER)
 
-    retried(delete, f"{lake.root}/{EVENTS_KEY}: rows of {month} are still there, run it again")
+    retried(delete, f"{lake.root}/{key}: rows of {part} are still there, run it again")
 
 
 def _lines(quarantine: DeltaTable, until: Until) -> Iterator[pa.Table]:

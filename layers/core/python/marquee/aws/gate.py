@@ -4,14 +4,16 @@ from typing import Any
 
 from marquee.aws.bucket import Bucket
 from marquee.aws.drift import look_up_live
+from marquee.aws.live_factors import StoredModel
 from marquee.aws.model_store import ModelStore
 from marquee.errors import InputError, MarqueeError
 from marquee.factors.fit import recipe
 from marquee.factors.live import NOTHING_LIVE, Live
+from marquee.factors.manifest import NUMPY
 
 
 def find_live(bucket: Bucket, functions: Any, function_name: str) -> Live:
-    """The model that the alias ``live`` serves, of two the one that was live before, and its recipe.
+    """The model that the alias ``live`` serves, of two the one that was live before: its recipe and factors.
 
     The recipe of a model that the deadline stopped has the epochs it came to.
 
@@ -29,6 +31,8 @@ def find_live(bucket: Bucket, functions: Any, function_name: str) -> Live:
         if model_id is None:
             return NOTHING_LIVE
         manifest = ModelStore(bucket).read_manifest(model_id)
+        if manifest.engine != NUMPY:
+            return Live(model_id, reason=f"it was trained by {manifest.engine}, whose solver is not here")
         made = recipe(manifest.algorithm, manifest.objective, manifest.hyperparameters)
         if manifest.stopped is not None:
             made = made.of_epochs(int(manifest.stopped["epochs_done"]))
@@ -36,4 +40,4 @@ def find_live(bucket: Bucket, functions: Any, function_name: str) -> Live:
         return Live(model_id, reason=f"its recipe cannot be fitted here: {error}")
     except MarqueeError as error:
         return Live(model_id, reason=str(error))
-    return Live(model_id, made, manifest.seed)
+    return Live(model_id, made, manifest.seed, stored=StoredModel.of(bucket, manifest))

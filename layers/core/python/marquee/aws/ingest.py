@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from marquee.aws.drain_report import DrainReport
-from marquee.aws.kafka import CHUNK_BYTES, CHUNK_MESSAGES, Chunk, Span, TopicReader
+from marquee.aws.beginning import Beginning, Lost, begin
+from marquee.aws.drain_report import DrainReport, lost_ranges
+from marquee.aws.kafka import CHUNK_BYTES, CHUNK_MESSAGES, Chunk, TopicReader
 from marquee.aws.lake import Lake
 from marquee.aws.lake_writer import Committed, LakeWriter
 from marquee.errors import InputError, StaleWriterError
@@ -30,6 +31,7 @@ def drain(
     clock: Callable[[], float] = time.monotonic,
     checkpoint: Callable[[str], None] = lambda _: None,
     publish: Callable[[DrainReport], None] = lambda _: None,
+    tell_lost: Callable[[Lost], None] = lambda _: None,
 ) -> DrainReport:
     """Move what the topic holds now into the event tables, each message exactly once.
 
@@ -39,9 +41,12 @@ def drain(
     connection : librdkafka's properties for a broker that is not a plain one, as
         :func:`marquee.aws.kafka_security.connection` gives them.
     clock : monotonic seconds.
-    checkpoint : told each point as it is passed, by whichever thread passes it: ``loaded``, ``read`` (after
-        each chunk), ``parsed``, ``quarantined``, ``committed``, ``reported``.
+    checkpoint : told each point as it is passed, by whichever thread passes it: ``crossed`` and ``told`` (of
+        what was lost), ``loaded``, ``read`` (after each chunk), ``parsed``, ``quarantined``, ``committed``,
+        ``reported``.
     publish : given the report once, also when an error ends the drain after it began to read.
+    tell_lost : given what the broker deleted before we read it, as soon as that is recorded, see
+        :func:`marquee.aws.beginning.begin`.
 
     Raises
     ------
@@ -51,25 +56,29 @@ def drain(
     StorageError : S3 does not answer; what was committed before stands.
     """
     started = clock()
-    stale = False
-    spans: dict[int, Span] = {}
-    committed = Committed()
+    stale: StaleWriterError | None = None
+    begun, committed = Beginning(), Committed()
     with TopicReader(kafka, connection, clock=clock) as reader:
-        drained = _chosen(reader.partitions(), partitions, kafka.topic)
+        found = reader.partitions()
+        drained = _chosen(found, partitions, kafka.topic)
         if drained:
-            writer = LakeWriter(lake, offsets_name(kafka, ingest), ingest, checkpoint, committed)
-            spans = reader.spans({partition: writer.next_offset(partition) for partition in drained})
-            writer.begin({partition: span.start for partition, span in spans.items() if span.lost})
+            name = offsets_name(kafka, ingest)
+            events = lake.events(name)
+            begun = begin(events, reader, found, drained=drained, tell=tell_lost, checkpoint=checkpoint)
+            writer = LakeWriter(events, lake.quarantine(name), ingest, checkpoint, committed)
+            writer.begin(begun.standing)
         checkpoint("loaded")
         sizes = min(CHUNK_MESSAGES, ingest.batch_messages), min(CHUNK_BYTES, ingest.batch_bytes)
         try:
-            if spans:
-                _write_all(reader.chunks(spans, started + ingest.max_seconds, *sizes), writer, checkpoint)
-        except StaleWriterError:
-            stale = True
+            if drained:
+                _write_all(
+                    reader.chunks(begun.spans, started + ingest.max_seconds, *sizes), writer, checkpoint
+                )
+        except StaleWriterError as error:
+            stale = error
         finally:
             reader.commit(committed.next_offsets)
-            report = _report(spans, committed, stale, clock() - started)
+            report = _report(begun, committed, stale, clock() - started)
             publish(report)
         checkpoint("reported")
         if reader.failure is not None:
@@ -112,12 +121,13 @@ def _write_all(chunks: Iterable[Chunk], writer: LakeWriter, checkpoint: Callable
             worker.shutdown(cancel_futures=True)
 
 
-def _report(spans: Mapping[int, Span], committed: Committed, stale: bool, seconds: float) -> DrainReport:
+def _report(
+    begun: Beginning, committed: Committed, stale: StaleWriterError | None, seconds: float
+) -> DrainReport:
     lags = {
         partition: max(0, span.end - committed.next_offsets.get(partition, span.start))
-        for partition, span in sorted(spans.items())
+        for partition, span in sorted(begun.spans.items())
     }
-    lost = {partition: span for partition, span in sorted(spans.items()) if span.lost}
     return DrainReport(
         read=committed.read,
         stored=committed.by_kind.total(),
@@ -126,12 +136,11 @@ def _report(spans: Mapping[int, Span], committed: Committed, stale: bool, second
         by_kind=dict(sorted(committed.by_kind.items())),
         lag=sum(lags.values()),
         lag_by_partition={str(partition): lag for partition, lag in lags.items()},
-        lost=sum(span.lost for span in lost.values()),
-        lost_ranges={
-            str(partition): [span.start - span.lost, span.start] for partition, span in lost.items()
-        },
+        lost=sum(len(gap) for lost in begun.told for gap in lost.values()),
+        lost_ranges=lost_ranges(begun.told),
         lateness=committed.lateness,
         commits=committed.commits,
-        stale=stale,
+        stale=stale is not None,
+        stale_reasons=[str(stale)] if stale else [],
         seconds=round(seconds, 3),
     )

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from marquee.aws.drain_report import DrainReport, merged
+from marquee.aws.beginning import Lost, begin
+from marquee.aws.drain_report import DrainReport, lost_ranges, merged
 from marquee.aws.ingest import drain, offsets_name
 from marquee.aws.kafka import TopicReader
 from marquee.aws.lake import Lake
@@ -38,6 +39,9 @@ Invoke = Callable[[Sequence[int]], Mapping[str, Any]]
 
 class Metrics(Protocol):
     """Where reports go, see :class:`~marquee.aws.drain_metrics.DrainMetrics`."""
+
+    def lost(self, lost: Lost) -> None:
+        """What was lost, as soon as that is recorded."""
 
     def share(self, report: DrainReport) -> None:
         """What this process itself drained."""
@@ -76,6 +80,7 @@ def run(
             connection=connection,
             checkpoint=checkpoint,
             publish=publish,
+            tell_lost=metrics.lost,
         )
 
     if asked is not None:
@@ -87,8 +92,10 @@ def run(
             metrics.whole(report)
 
         return drain_share(None, publish)
-    backlog = backlogs(kafka, ingest, lake, connection)
-    return drain_together(backlog, ingest.workers, drain_share, invoke=invoke, metrics=metrics)
+    backlog, told = backlogs(
+        kafka, ingest, lake, connection=connection, tell_lost=metrics.lost, checkpoint=checkpoint
+    )
+    return drain_together(backlog, ingest.workers, drain_share, invoke=invoke, metrics=metrics, told=told)
 
 
 def partitions_of(event: object) -> list[int] | None:
@@ -130,16 +137,25 @@ def share_out(backlog: Mapping[int, int], workers: int) -> list[list[int]]:
 
 
 def backlogs(
-    kafka: KafkaSettings, ingest: IngestSettings, lake: Lake, connection: Mapping[str, str] | None
-) -> dict[int, int]:
-    """How many offsets of each partition wait to be drained, those included that the broker deleted."""
+    kafka: KafkaSettings,
+    ingest: IngestSettings,
+    lake: Lake,
+    *,
+    connection: Mapping[str, str] | None = None,
+    tell_lost: Callable[[Lost], None],
+    checkpoint: Callable[[str], None],
+) -> tuple[dict[int, int], list[Lost]]:
+    """How many offsets of each partition wait to be drained, and the losses that were told in asking.
+
+    They are recorded here for all partitions at once, so that workers, as a rule, find none.
+    """
     with TopicReader(kafka, connection) as reader:
         partitions = reader.partitions()
         if not partitions:
-            return {}
+            return {}, []
         events = lake.events(offsets_name(kafka, ingest))
-        spans = reader.spans({partition: events.next_offset(partition) for partition in partitions})
-    return {partition: span.end - span.start + span.lost for partition, span in spans.items()}
+        begun = begin(events, reader, partitions, drained=partitions, tell=tell_lost, checkpoint=checkpoint)
+    return {partition: span.end - span.start for partition, span in begun.spans.items()}, begun.told
 
 
 def drain_together(
@@ -149,12 +165,17 @@ def drain_together(
     *,
     invoke: Invoke,
     metrics: Metrics,
+    told: Sequence[Lost] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> DrainReport:
     """Drain the first share here and have workers drain the others at the same time; the report of all.
 
     The metrics of the whole are published whatever fails. The lag of a worker that failed is then not known:
     the backlog that was given to it stands in for it.
+
+    Parameters
+    ----------
+    told : losses told before, which the report of all has too.
 
     Raises
     ------
@@ -182,7 +203,9 @@ def drain_together(
             report, reason = _taken(share, answer)
             reports.append(report or _untold(share, backlog))
             failures += [reason] if reason else []
-    whole = merged(reports, clock() - started)
+    lost = sum(len(gap) for lost in told for gap in lost.values())
+    before = DrainReport(lost=lost, lost_ranges=lost_ranges(told), workers=0)
+    whole = merged([before, *reports], clock() - started)
     metrics.whole(whole)
     if failure is not None:
         for reason in failures:

@@ -32,14 +32,10 @@ _OFFSET = cast(Callable[[Message], int], Message.offset)
 
 @dataclass(frozen=True)
 class Span:
-    """What there is to read of a partition: offsets from ``start`` up to, and without, ``end``.
-
-    ``lost`` counts the offsets before ``start`` that the broker deleted before we read them.
-    """
+    """What there is to read of a partition: offsets from ``start`` up to, and without, ``end``."""
 
     start: int
     end: int
-    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -172,8 +168,10 @@ class TopicReader:
         found = topics.get(self._settings.topic)
         return sorted(found.partitions) if found else []
 
-    def spans(self, next_offsets: Mapping[int, int | None]) -> dict[int, Span]:
-        """What there is to read of each partition, given where we stand; None means nowhere yet.
+    def spans(self, next_offsets: Mapping[int, int]) -> dict[int, Span]:
+        """What there is to read of each partition, given where we stand.
+
+        A span that starts later than that does so because the broker deleted what was before.
 
         Raises
         ------
@@ -181,18 +179,16 @@ class TopicReader:
         """
         return {partition: self._span(partition, at) for partition, at in next_offsets.items()}
 
-    def _span(self, partition: int, at: int | None) -> Span:
+    def _span(self, partition: int, at: int) -> Span:
         asked = TopicPartition(self._settings.topic, partition)
         low, high = self._ask(lambda: self._consumer.get_watermark_offsets(asked, timeout=self._ask_seconds))
-        if at is None:
-            return Span(low, high)
         if high < at:
             raise OffsetRegressedError(
                 f"partition {partition} of topic {self._settings.topic!r} ends at offset {high}, before {at} "
                 "where we stand: the topic was deleted and made again. To read it from its start, as a new "
                 "one, raise INGEST_TOPIC_EPOCH by one"
             )
-        return Span(max(at, low), high, max(0, low - at))
+        return Span(max(at, low), high)
 
     def chunks(
         self,

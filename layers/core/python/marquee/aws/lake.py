@@ -2,8 +2,9 @@
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +27,8 @@ EVENTS_KEY = "lake/events"
 QUARANTINE_KEY = "lake/quarantine"
 MOVIES_KEY = "lake/movies"
 FORGOTTEN_KEY = "lake/forgotten"
-TABLES = (EVENTS_KEY, QUARANTINE_KEY, MOVIES_KEY, FORGOTTEN_KEY)
+IMPRESSIONS_KEY = "lake/impressions"
+TABLES = (EVENTS_KEY, QUARANTINE_KEY, MOVIES_KEY, FORGOTTEN_KEY, IMPRESSIONS_KEY)
 """All tables there may be; what is not named here is not kept up, and the functions may not delete in it."""
 QUARANTINE = REJECTS.append(pa.field("ingested_at", pa.timestamp("us", "UTC"))).append(
     pa.field("ingest_date", pa.string())
@@ -52,8 +54,15 @@ _RETRIES = {
 """S3 that is down is an error within about half a minute a request; waits have decorrelated jitter."""
 _COLOUR = re.compile(r"\x1b\[\d*m")
 _COMMIT_ID = "marquee_commit"
+_NO_NOTES: Mapping[str, str] = MappingProxyType({})
 _PLAIN = ("time", "user_id", "offset", "result", "raw")
 """Columns of nearly distinct values, for which a dictionary costs time and saves nothing."""
+
+
+Key = int | str
+"""A Kafka partition, or another name under which a table keeps a number of the topic's."""
+Moves = Mapping[int, tuple[int | None, int]] | Mapping[Key, tuple[int | None, int]]
+"""The numbers that a commit sets: what stood before, None when nothing did, and what stands after."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +103,9 @@ class Lake:
         except (DeltaError, OSError) as error:
             raise StorageError(f"{uri} cannot be opened: {_reason(error)}") from error
 
-    def load_or_create(self, key: str, schema: pa.Schema) -> DeltaTable:
-        """A table without partition column as it stands now, created if there is none."""
-        return _open(self, key, schema, None)
+    def load_or_create(self, key: str, schema: pa.Schema, partition_by: str | None = None) -> DeltaTable:
+        """A table as it stands now, created if there is none."""
+        return _open(self, key, schema, partition_by)
 
 
 class LakeTable:
@@ -123,12 +132,25 @@ class LakeTable:
         """The version that was loaded or last committed."""
         return int(self._table.version())
 
-    def next_offset(self, partition: int) -> int | None:
-        """The first offset of ``partition`` that no commit covers; None when no commit names it."""
-        found: int | None = self._table.transaction_version(self._name(partition))
+    def next_offset(self, partition: Key) -> int | None:
+        """The first offset of ``partition`` that no commit covers; None when no commit names it.
+
+        Asks S3 for up to a score of log entries, each time.
+        """
+        try:
+            found: int | None = self._table.transaction_version(self._name(partition))
+        except (DeltaError, OSError) as error:
+            raise StorageError(f"{self._table.table_uri} cannot be read: {_reason(error)}") from error
         return found
 
-    def append(self, rows: pa.Table, moves: Mapping[int, tuple[int | None, int]]) -> None:
+    def reload(self) -> None:
+        """Take over what others committed; whoever read messages before must not commit them after this."""
+        table = self._lake.load(self._key)
+        if table is None:
+            raise StorageError(f"{self._table.table_uri} is gone")
+        self._table = table
+
+    def append(self, rows: pa.Table, moves: Moves, notes: Mapping[str, str] = _NO_NOTES) -> None:
         """Commit ``rows`` and offsets together; rows may be none.
 
         Commits of other partitions are passed by. A table that was rewritten meanwhile (by a delete, a merge
@@ -137,7 +159,9 @@ class LakeTable:
         Parameters
         ----------
         rows : of the table's schema.
-        moves : for each partition its next offset before and after, None when there was none before.
+        moves : for each partition its next offset before and after, None when there was none before; other
+            names likewise.
+        notes : kept in the log beside the commit, as long as log entries are.
 
         Raises
         ------
@@ -150,7 +174,7 @@ class LakeTable:
         for attempt in range(_ATTEMPTS):
             self._refuse_overtaken(rows, moves)
             try:
-                self._commit(rows, moves, commit_id)
+                self._commit(rows, moves, {**notes, _COMMIT_ID: commit_id})
             except (DeltaError, OSError) as error:
                 table = self._lake.load(self._key)
                 if table is None:
@@ -169,7 +193,7 @@ class LakeTable:
             else:
                 return
 
-    def _refuse_overtaken(self, rows: pa.Table, moves: Mapping[int, tuple[int | None, int]]) -> None:
+    def _refuse_overtaken(self, rows: pa.Table, moves: Moves) -> None:
         # A commit of ours that met another's, of other partitions, took over its offsets: Delta Lake then no
         # longer sees a conflict with a move that begins before them. So what we begin from is compared too.
         overtaken = {
@@ -178,14 +202,14 @@ class LakeTable:
         if overtaken:
             raise StaleWriterError(self._stale(overtaken, rows))
 
-    def _commit(self, rows: pa.Table, moves: Mapping[int, tuple[int | None, int]], commit_id: str) -> None:
+    def _commit(self, rows: pa.Table, moves: Moves, notes: dict[str, str]) -> None:
         write_deltalake(
             self._table,
             rows,
             mode="append",
             writer_properties=self._writer,
             commit_properties=CommitProperties(
-                {_COMMIT_ID: commit_id},
+                notes,
                 max_commit_retries=_COMMIT_RETRIES,
                 app_transactions=[
                     Transaction(self._name(partition), after) for partition, (_, after) in moves.items()
@@ -193,15 +217,21 @@ class LakeTable:
             ),
         )
 
-    def _name(self, partition: int) -> str:
+    def _name(self, partition: Key) -> str:
         return f"{self._topic}-{partition}"
 
-    def _stale(self, partitions: set[int], rows: pa.Table) -> str:
+    def _stale(self, partitions: Set[Key], rows: pa.Table) -> str:
+        named = sorted(partitions, key=_order)
         return (
-            f"{self._table.table_uri}: another drain moved on in partitions {sorted(partitions)} of "
+            f"{self._table.table_uri}: another drain moved on in partitions {named} of "
             f"{self._topic!r} after version {self.version} was loaded; none of our {rows.num_rows} rows "
             "were added"
         )
+
+
+def _order(key: Key) -> tuple[bool, Key]:
+    """Partitions by number, other names after them."""
+    return isinstance(key, str), key
 
 
 def _holds(table: DeltaTable, since: int, commit_id: str) -> bool:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from marquee.aws.kafka import Chunk
-from marquee.aws.lake import QUARANTINE, Lake
+from marquee.aws.lake import QUARANTINE, LakeTable
 from marquee.aws.lateness import Lateness
 from marquee.events.grammar import parse
 from marquee.events.schema import EVENTS, REJECTS
@@ -38,15 +38,15 @@ class LakeWriter:
 
     Parameters
     ----------
-    topic : name under which both tables keep the partitions' offsets.
+    events, quarantine : as loaded before the first message is read.
     checkpoint : told ``parsed``, ``quarantined`` and ``committed`` as they are passed.
     committed : counts what is committed; the caller keeps it, so that it outlives an error.
     """
 
     def __init__(
         self,
-        lake: Lake,
-        topic: str,
+        events: LakeTable,
+        quarantine: LakeTable,
         settings: IngestSettings,
         checkpoint: Callable[[str], None],
         committed: Committed,
@@ -54,22 +54,17 @@ class LakeWriter:
         self._settings = settings
         self._checkpoint = checkpoint
         self._committed = committed
-        self._events = lake.events(topic)
-        self._quarantine = lake.quarantine(topic)
+        self._events = events
+        self._quarantine = quarantine
         self._standing: dict[int, int | None] = {}
         self._reached: dict[int, int] = {}
         self._parsed: list[tuple[pa.Table, pa.Table]] = []
         self._messages = self._bytes = 0
         self._failed = False
 
-    def next_offset(self, partition: int) -> int | None:
-        """Where events stands in ``partition``, which this drain is going to move; None is nowhere yet."""
-        self._standing[partition] = self._events.next_offset(partition)
-        return self._standing[partition]
-
-    def begin(self, starts: Mapping[int, int]) -> None:
-        """Move these partitions on, even if no message follows: what stood there is gone."""
-        self._reached.update(starts)
+    def begin(self, standing: Mapping[int, int | None]) -> None:
+        """Where events stands in the partitions that this drain is going to move; None is nowhere yet."""
+        self._standing.update(standing)
 
     def add(self, chunk: Chunk) -> None:
         """Parse ``chunk``; commit first what no longer fits into one batch with it.

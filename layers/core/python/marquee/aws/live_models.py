@@ -33,6 +33,27 @@ def live_models(functions: Any, function_name: str) -> dict[str, str]:
     return {alias_name: model_id for alias_name, model_id in found.items() if model_id}
 
 
+def forced_models(functions: Any, function_name: str) -> set[str]:
+    """Models that some published version serves though the gate had refused them.
+
+    Raises
+    ------
+    StorageError : Lambda does not tell.
+    """
+    try:
+        pages = functions.get_paginator("list_versions_by_function").paginate(FunctionName=function_name)
+        found = [
+            version.get("Environment", {}).get("Variables", {})
+            for page in pages
+            for version in page["Versions"]
+        ]
+    except (BotoCoreError, ClientError) as error:
+        if getattr(error, "response", {}).get("Error", {}).get("Code") == "ResourceNotFoundException":
+            return set()
+        raise StorageError(f"the versions of {function_name} cannot be listed: {error}") from error
+    return {variables["MODEL_ID"] for variables in found if variables.get("MODEL_FORCED") == "1"}
+
+
 def _model(functions: Any, function_name: str, version: str) -> str:
     found = functions.get_function_configuration(FunctionName=function_name, Qualifier=version)
     return str(found.get("Environment", {}).get("Variables", {}).get("MODEL_ID", ""))

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from marquee.aws.registry import Run, Version
-from marquee.aws.registry_record import MODEL_TAG, ModelRecord
+from marquee.aws.registry_record import FORCED_TAG, MODEL_TAG, ModelRecord
 from marquee.errors import RegistryError
 
 _CONNECT_SECONDS = 3.0
@@ -124,7 +124,12 @@ class MlflowTracking:
 
         with self._translated():
             return [
-                Version(int(found.version), str(found.tags.get(MODEL_TAG, "")), str(found.run_id))
+                Version(
+                    int(found.version),
+                    str(found.tags.get(MODEL_TAG, "")),
+                    str(found.run_id),
+                    found.tags.get(FORCED_TAG) == "true",
+                )
                 for found in _all(page)
             ]
 
@@ -156,6 +161,10 @@ class MlflowTracking:
     def delete_alias(self, alias: str) -> None:
         with self._translated():
             self._client.delete_registered_model_alias(self._name, alias)
+
+    def mark_forced(self, number: int) -> None:
+        with self._translated():
+            self._client.set_model_version_tag(self._name, str(number), FORCED_TAG, "true")
 
     def _ensure_experiment(self) -> str:
         found = self._client.get_experiment_by_name(self._name)

@@ -38,12 +38,26 @@ class ModelStore:
         describe : the manifest for a model id and its file entries.
         """
         entries = {name: file_entry(payload) for name, payload in files()}
+
+        def put(model_id: str) -> None:
+            self._put_all((model_key(model_id, name), payload) for name, payload in files())
+
+        return self.commit(algorithm, entries, put, describe)
+
+    def commit(
+        self,
+        algorithm: str,
+        entries: dict[str, FileEntry],
+        put: Callable[[str], None],
+        describe: Callable[[str, dict[str, FileEntry]], Manifest],
+    ) -> Manifest:
+        """As :meth:`write`, where ``put`` stores the files of ``entries`` under the model id it is given."""
         model_id = model_id_of(algorithm, entries)
         if self.exists(model_id):
             manifest = self.read_manifest(model_id)
         else:
             manifest = describe(model_id, entries)
-            self._put_all((model_key(model_id, name), payload) for name, payload in files())
+            put(model_id)
             self._bucket.put(model_key(model_id, MANIFEST), manifest.to_json())
         self._bucket.put(LATEST_KEY, json.dumps({"model_id": model_id}).encode())
         return manifest

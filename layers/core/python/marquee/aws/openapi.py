@@ -185,6 +185,7 @@ def _schemas() -> dict[str, Any]:
             "alias": _NULLABLE_TEXT,
             "source": {"enum": _SOURCES},
             "fallback": {"type": "boolean"},
+            "forced": {"type": "boolean", "description": "whether the model was released past the gate"},
         }
     )
     common = {"items": {"type": "array", "items": explained}, "provenance": provenance}

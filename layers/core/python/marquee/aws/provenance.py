@@ -63,7 +63,10 @@ def alias_of(function_arn: str) -> str | None:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made one answer; ``source`` says whether the model ranked it, or one of the ready lists."""
+    """What made one answer; ``source`` says whether the model ranked it, or one of the ready lists.
+
+    ``forced`` says that the gate had refused the model when the version was published.
+    """
 
     request_id: str
     model_id: str
@@ -71,9 +74,10 @@ class Provenance:
     function_version: str
     alias: str | None
     source: Source
+    forced: bool = False
 
     @classmethod
-    def of(cls, invocation: Invocation, manifest: Manifest, source: Source) -> Self:
+    def of(cls, invocation: Invocation, manifest: Manifest, source: Source, *, forced: bool = False) -> Self:
         """Put the invocation and the model together."""
         return cls(
             request_id=invocation.request_id,
@@ -82,6 +86,7 @@ class Provenance:
             function_version=invocation.function_version,
             alias=invocation.alias,
             source=source,
+            forced=forced,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -51,15 +51,23 @@ class RecommendApi:
     deadline_ms : what the caller waits, at most.
     namespace : CloudWatch namespace of the metrics.
     code_version : commit that the function was deployed from.
+    forced : whether this version was released past the gate.
     """
 
     def __init__(
-        self, reader: ModelReader, *, deadline_ms: int, namespace: str, code_version: str = "unknown"
+        self,
+        reader: ModelReader,
+        *,
+        deadline_ms: int,
+        namespace: str,
+        code_version: str = "unknown",
+        forced: bool = False,
     ) -> None:
         self._reader = reader
         self._wait_seconds = deadline_ms / 1_000 * _SHARE_OF_DEADLINE
         self._namespace = namespace
         self._code_version = code_version
+        self._forced = forced
 
     def open(self) -> None:
         """Load the model before a request asks for it; when there is none, the next request looks again."""
@@ -93,7 +101,7 @@ class RecommendApi:
         model = self._model(started)
         listed = make_list(self._reader, model, asked, lambda: self._wait_seconds - _since(started))
         ids = [model.items.ids[row] for row in listed.rows.tolist()]
-        provenance = Provenance.of(invocation, model.manifest, listed.source)
+        provenance = Provenance.of(invocation, model.manifest, listed.source, forced=self._forced)
         headers = {**_NOT_CACHED, **provenance.headers()}
         if wants_json(event):
             body = {**_heading(model, asked, listed), "items": _described(model, asked, listed)}

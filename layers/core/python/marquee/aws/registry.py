@@ -6,7 +6,7 @@ that were made before its own look, so exactly the oldest stays; what somebody k
 is completed or deleted the next time.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,11 +29,12 @@ class Run:
 
 @dataclass(frozen=True, order=True)
 class Version:
-    """A version of the registered model; versions are ordered by age."""
+    """A version of the registered model; versions are ordered by age. ``forced``: released past the gate."""
 
     number: int
     model_id: str
     run_id: str
+    forced: bool = False
 
 
 class Tracking(Protocol):
@@ -68,6 +69,9 @@ class Tracking(Protocol):
 
     def delete_alias(self, alias: str) -> None:
         """Take an alias away."""
+
+    def mark_forced(self, number: int) -> None:
+        """Tag a version as released past the gate; doing it twice changes nothing."""
 
 
 class Registry:
@@ -123,6 +127,12 @@ class Registry:
         for alias in {LIVE, CANDIDATE} & present.keys() - wanted.keys():
             self._tracking.delete_alias(alias)
         return named
+
+    def mark_forced(self, model_ids: Collection[str]) -> None:
+        """Say of each version of these models that it was released past the gate, once."""
+        for version in sorted(self._tracking.versions()):
+            if version.model_id in model_ids and not version.forced:
+                self._tracking.mark_forced(version.number)
 
     def _runs(self, model_id: str) -> list[Run]:
         return sorted(self._tracking.runs(model_id))

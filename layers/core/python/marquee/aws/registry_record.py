@@ -15,6 +15,7 @@ from marquee.errors import CorruptObjectError, ModelNotFoundError
 from marquee.factors.manifest import Manifest
 
 MODEL_TAG = "marquee.model_id"
+FORCED_TAG = "marquee.forced"
 _DIGEST_CHARACTERS = 32
 """MLflow keeps 36 at most."""
 _FORBIDDEN = re.compile(r"[^\w./ :-]", re.ASCII)
@@ -69,6 +70,7 @@ def record(
     described = {
         "algorithm": manifest.algorithm,
         "objective": manifest.objective,
+        "engine": manifest.engine,
         "seed": manifest.seed,
         "rating_scale": manifest.rating_scale,
         "users": manifest.shapes.users,
@@ -110,12 +112,21 @@ def _name(key: str) -> str:
 
 
 def _tags(manifest: Manifest) -> dict[str, str]:
+    cut = (manifest.metrics.get("cut") or {}).get("figures", ())
+    stopped = manifest.stopped or {}
+    short = (
+        {"marquee.stopped": f"{stopped['epochs_done']} of {stopped['epochs_wanted']} epochs"}
+        if stopped
+        else {}
+    )
+    short |= {"marquee.cut": ", ".join(cut)} if cut else {}
     offsets = {f"marquee.offset.{_name(key)}": str(offset) for key, offset in manifest.offsets.items()}
     return {
         MODEL_TAG: manifest.model_id,
         "marquee.dataset_id": manifest.dataset_id,
         "marquee.delta_version": str(manifest.delta_version),
         "marquee.code_version": manifest.code_version,
+        **short,
         **offsets,
     }
 

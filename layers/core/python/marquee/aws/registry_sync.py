@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -32,6 +32,7 @@ def sync(
     remaining_seconds: Callable[[], float],
     *,
     first: Sequence[str] = (),
+    forced: Callable[[], Collection[str]] = tuple,
 ) -> dict[str, Any]:
     """Register what is missing and mirror the alias. An MLflow that is down is told, not raised.
 
@@ -42,6 +43,7 @@ def sync(
     live : model ids by alias, as Lambda has them.
     remaining_seconds : until the function is ended.
     first : models to begin with.
+    forced : models released past the gate, as Lambda has them.
 
     Returns
     -------
@@ -72,6 +74,7 @@ def sync(
     if asked is None and not answer["error"]:
         try:
             answer["aliases"] = registry.mirror(live())
+            registry.mark_forced(forced())
         except RegistryError as error:
             answer["error"] = str(error)
     if answer["error"]:

@@ -151,17 +151,21 @@ def train(
     movies = datasets.movies(dataset)
     interactions = read_interactions(datasets, dataset, movies)
 
+    live = live.beside(dataset_id)
+    rating, rating_settings = _rating(request, bucket)
     upload_seconds = _upload_seconds(interactions, request.recipe)
     limit = limit.earlier(upload_seconds)
     started = time.perf_counter()
-    fits = 1 + live.differs_from(request.recipe, request.seed)  # figures need as many, about as long as this
+    # Figures need as many fits, about as long as this.
+    fits = 1 + live.differs_from(request.recipe, request.seed) + (live.stored is not None)
     ranking = ranking_seconds(interactions.users, interactions.items, models=1 + fits)
     pace = Pace(limit, afterwards=lambda fit_seconds: fits * fit_seconds + ranking)
     factors = fit(interactions, request.recipe, request.seed, pace)
     fitted = time.perf_counter()
     stopped = _stopped(pace, request.recipe)
     made = request.recipe.of_epochs(pace.epochs) if stopped else request.recipe
-    figures = evaluate(interactions, made, request.seed, live, deadline=limit)
+    figures = evaluate(interactions, made, request.seed, live, deadline=limit, rating=rating)
+    figures["rating_settings"] = rating_settings
     evaluated = time.perf_counter()
 
     factors, interactions = in_stored_order(factors, interactions)
@@ -199,8 +203,19 @@ def train(
         lambda: model_files(factors, interactions, movies, objective, shards),
         describe,
     )
-    _report(manifest, metrics.namespace, fitted - started, pace.epoch_seconds)
+    report(manifest, metrics.namespace, fitted - started, pace.epoch_seconds)
     return manifest.to_dict()
+
+
+def _rating(request: TrainRequest, bucket: Bucket) -> tuple[Recipe | None, Mapping[str, Any]]:
+    """What errors are measured of, and where its settings come from: tuned ones go with tuned ones."""
+    algorithm, objective = request.recipe.algorithm, request.recipe.objective
+    if objective == "rating":
+        return None, request.source
+    found = read_tuned(bucket, algorithm, "rating") if request.source["from"] == "tuned" else None
+    if found is None:
+        return None, {"from": "defaults"}
+    return recipe(algorithm, "rating", found.hyperparameters), found.source
 
 
 def _upload_seconds(interactions: Interactions, made: Recipe) -> float:
@@ -220,7 +235,7 @@ def _stopped(pace: Pace, made: Recipe) -> dict[str, Any] | None:
     return {"epochs_done": pace.epochs, "epochs_wanted": made.epochs, "reason": "deadline"}
 
 
-def _report(manifest: Manifest, namespace: str, train_seconds: float, epoch_seconds: float) -> None:
+def report(manifest: Manifest, namespace: str, train_seconds: float, epoch_seconds: float) -> None:
     """EMF metrics of this training, with the algorithm as the one dimension."""
     figures = manifest.metrics
     named = {"RMSE": "rmse", "NDCGAt10": "ndcg_at_10", "RecallAt10": "recall_at_10", "Coverage": "coverage"}

@@ -44,7 +44,7 @@ class TableUpkeep:
 
 @dataclass(frozen=True)
 class UpkeepReport:
-    """What an upkeep did, or would do; ``erased`` and ``erased_lines`` are rows of forgotten users.
+    """What an upkeep did, or would do; ``erased…`` are forgotten users' events, lines and impressions.
 
     ``refused`` says why no file was deleted; empty when all was well.
     """
@@ -52,6 +52,7 @@ class UpkeepReport:
     tables: Mapping[str, TableUpkeep]
     erased: int
     erased_lines: int
+    erased_impressions: int
     refused: str
     dry_run: bool
     seconds: float
@@ -146,7 +147,7 @@ def emit_metrics(namespace: str, report: UpkeepReport) -> None:
         labels = {"Service": "upkeep", "Table": key}
         emit(namespace, labels, metrics, {"type": "upkeep", "table": asdict(table)}, dimension_sets)
     whole = {
-        "RowsErased": (report.erased + report.erased_lines, "Count"),
+        "RowsErased": (report.erased + report.erased_lines + report.erased_impressions, "Count"),
         "VacuumRefused": (int(bool(report.refused)), "Count"),
         "UpkeepSeconds": (report.seconds, "Seconds"),
     }
@@ -174,6 +175,7 @@ def _report(
         tables=tables,
         erased=erased.events,
         erased_lines=erased.quarantined,
+        erased_impressions=erased.impressions,
         refused=str(refused) if refused is not None else "",
         dry_run=dry_run,
         seconds=round(seconds, 3),

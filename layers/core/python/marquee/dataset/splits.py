@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marquee.dataset.interactions import Interactions
+from marquee.dataset.thresholds import relearnt
 from marquee.errors import InputError
 
 
@@ -14,7 +15,8 @@ class Split:
     """``train`` and ``test`` share users, items and their rows; ``test`` holds ratings only.
 
     No entry of ``train`` is later than the moment that parts the two. Movies that were only watched after it
-    stand in neither part.
+    stand in neither part. What watching is worth is learnt anew from ``train``; but the length of a movie
+    that no catalogue knows is the largest minute ever watched, after that moment too.
     """
 
     train: Interactions
@@ -51,6 +53,20 @@ def split_at_time(interactions: Interactions, test_share: float = 0.2) -> Split:
     return _parted(interactions, test, np.full(interactions.users, cut))
 
 
+def split_since(interactions: Interactions, since_us: int, test_share: float = 0.5) -> Split:
+    """Hold out the last ``test_share`` of the ratings later than ``since_us``, microseconds since 1970.
+
+    As with :func:`split_at_time` one moment parts past from future for everybody.
+    """
+    _check(test_share)
+    later = np.flatnonzero(interactions.rated & (interactions.time > since_us))
+    held = int(len(later) * test_share + 1e-9)
+    test = np.zeros(len(interactions), np.bool_)
+    test[later[np.argsort(interactions.order[later])][len(later) - held :]] = True
+    cut = interactions.order[test].min() if held else np.iinfo(np.int64).max
+    return _parted(interactions, test, np.full(interactions.users, cut))
+
+
 def _check(test_share: float) -> None:
     if not 0 < test_share < 1:
         raise InputError("test_share", f"test_share {test_share} must lie between 0 and 1, both excluded")
@@ -65,4 +81,4 @@ def _first_tested(interactions: Interactions, test: NDArray[np.bool_]) -> NDArra
 
 def _parted(interactions: Interactions, test: NDArray[np.bool_], cut: NDArray[np.int64]) -> Split:
     past = interactions.order < cut[interactions.user]
-    return Split(interactions.select(past & ~test), interactions.select(test))
+    return Split(relearnt(interactions.select(past & ~test)), interactions.select(test))

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from marquee.factors.model import Factors
+from marquee.factors.model import Factors, inner_products
 from marquee.factors.pace import KeepGoing, always
 from marquee.factors.rating import RatingSettings, fit_rating
-from marquee.factors.solve import Matrix, Side, least_squares, transposed
+from marquee.factors.solve import Matrix, Side, entry_chunks, least_squares, transposed
 from marquee.factors.start import truncated_svd_of
 
 _MEAN_WEIGHT = 1.0  # rows that the prior of m counts for
@@ -64,7 +64,7 @@ class Posterior:
 
     def predict(self, user: NDArray[np.integer], item: NDArray[np.integer]) -> Matrix:
         """Posterior means of the pairs (user[j], item[j]), float32."""
-        interaction = np.einsum("nd,nd->n", self.users[user], self.items[item])
+        interaction = inner_products(self.users, self.items, user, item)
         predicted: Matrix = interaction + self.user_bias[user] + self.item_bias[item]
         return predicted
 
@@ -110,7 +110,6 @@ def fit_posterior(
     by_user = replace(entries, target=entries.target - mean)
     by_item = transposed(by_user, items)
     user, item = _start(entries, items, settings, mean, seed)
-    rows = np.repeat(np.arange(entries.rows), entries.counts)
     pair_bytes = 4 * settings.rank * (entries.rows + items)
     every = -(-settings.samples * pair_bytes // _KEPT_BYTES)
     kept: list[tuple[Matrix, Matrix]] = []
@@ -118,7 +117,7 @@ def fit_posterior(
     for sweep in range(1 - settings.burn_in, settings.samples + 1):
         if not keep_going():
             break
-        precision = _noise_precision(by_user, rows, user, item, random)
+        precision = _noise_precision(by_user, user, item, random)
         if entries.rows > items:
             item, _ = _draw(by_item, user, item, precision, random)
             user, user_mean = _draw(by_user, item, user, precision, random)
@@ -148,14 +147,15 @@ def _start(
     return user, item
 
 
-def _noise_precision(
-    by_user: Side, rows: NDArray[np.int64], user: Matrix, item: Matrix, random: np.random.Generator
-) -> float:
+def _noise_precision(by_user: Side, user: Matrix, item: Matrix, random: np.random.Generator) -> float:
     """τ given everything else; its prior counts for two ratings off by 1."""
-    fitted = np.einsum("nd,nd->n", user[rows, :-1], item[by_user.index, :-1])
-    residual = by_user.target - fitted - user[rows, -1] - item[by_user.index, -1]
-    squares = float(np.sum(residual.astype(np.float64) ** 2))
-    return float(random.gamma(1 + len(residual) / 2, 1 / (1 + squares / 2)))
+    squares = 0.0
+    for part, rows in entry_chunks(by_user, user.shape[1]):
+        met = by_user.index[part]
+        fitted = np.einsum("nd,nd->n", user[rows, :-1], item[met, :-1])
+        residual = by_user.target[part] - fitted - user[rows, -1] - item[met, -1]
+        squares += float(np.sum(residual.astype(np.float64) ** 2))
+    return float(random.gamma(1 + len(by_user.index) / 2, 1 / (1 + squares / 2)))
 
 
 def _draw(
@@ -173,13 +173,14 @@ def _draw(
     drawn *= (1 / np.sqrt(spread)).astype(np.float32)
     drawn += middle
     drawn[~rated] = middle  # of rows without a rating only the prior's mean is of use
-    target = side.target - other[side.index, -1]
-    met = design[side.index]
-    noise = random.standard_normal(len(target), dtype=np.float32) * np.float32(precision**-0.5)
-    rows = np.repeat(np.arange(side.rows), side.counts)
-    targets = np.stack(
-        [target + noise - np.einsum("nd,nd->n", met, drawn[rows]), target - met @ middle], axis=1
-    )
+    off = np.float32(precision**-0.5)
+    targets = np.empty((len(side.index), 2), np.float32)
+    for part, rows in entry_chunks(side, design.shape[1]):
+        target = side.target[part] - other[side.index[part], -1]
+        met = design[side.index[part]]
+        noise = random.standard_normal(len(target), dtype=np.float32) * off
+        targets[part, 0] = target + noise - np.einsum("nd,nd->n", met, drawn[rows])
+        targets[part, 1] = target - met @ middle
     ridge = np.broadcast_to((spread / precision).astype(np.float32), current.shape)
     steps = least_squares(side, targets, design, ridge)
     turned = (drawn + steps[:, :, 0]) @ turn.T, (middle + steps[:, :, 1]) @ turn.T

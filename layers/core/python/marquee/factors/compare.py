@@ -9,6 +9,7 @@ FIGURES = (
     *("ndcg_at_10", "recall_at_10", "mrr_at_10", "hit_rate_at_10", "coverage", "novelty"),
     *("rmse", "mae"),
 )
+_OVER_LIVE = "_over_live"
 _PROVENANCE = (
     "algorithm",
     "objective",
@@ -28,9 +29,10 @@ def compare(old: Manifest, new: Manifest) -> dict[str, Any]:
     ``models``, and pairs (of ``old``, of ``new``): ``figures`` by name, each with ``change``, None where one
     of the two has none; ``popularity`` and ``temporal`` likewise; ``users`` and ``items`` by group, NDCG@10
     and recall; ``hyperparameters`` and ``provenance``, only those that differ; ``shapes`` and
-    ``train_seconds``. ``same_dataset`` says whether the figures come from the same held-out ratings.
-    ``paired`` is what training measured of the two on the same users, None when it did not: the 95%
-    ``interval`` of NDCG@10 of ``new`` less that of ``old``.
+    ``train_seconds``; ``short``, what the deadline kept each from. ``same_dataset`` says whether the figures
+    come from the same held-out ratings. ``paired`` is what training measured of the two on the same users,
+    None when it did not: the 95% ``interval`` of NDCG@10 of ``new`` less that of ``old``, and ``others``, by
+    path: of the further figures, of those on the later split, and by groups.
     """
     both = (old, new)
     return {
@@ -46,6 +48,7 @@ def compare(old: Manifest, new: Manifest) -> dict[str, Any]:
         "provenance": _differing(*({name: getattr(one, name) for name in _PROVENANCE} for one in both)),
         "shapes": {name: [getattr(one.shapes, name) for one in both] for name in ("users", "items", "rank")},
         "train_seconds": [one.train_seconds for one in both],
+        "short": [{"stopped": one.stopped, "cut": one.metrics.get("cut")} for one in both],
     }
 
 
@@ -73,9 +76,27 @@ def _paired(old: Manifest, new: Manifest) -> dict[str, Any] | None:
         live, intervals = one.metrics.get("live") or {}, one.metrics.get("intervals") or {}
         interval = intervals.get("ndcg_at_10_over_live")
         if live.get("model_id") == other.model_id and interval is not None:
-            ends = sorted(sign * end for end in interval)
-            return {"interval": ends, "measured_by": one.model_id, "dataset_id": one.dataset_id}
+            measured = {"measured_by": one.model_id, "dataset_id": one.dataset_id}
+            return {"interval": _turned(interval, sign), **measured, "others": _others(one, sign)}
     return None
+
+
+def _others(one: Manifest, sign: int) -> dict[str, list[float]]:
+    """Every other interval over the live model, by its path with slashes."""
+    later = one.metrics.get("temporal") or {}
+    places = {"": one.metrics.get("intervals"), "temporal/": later.get("intervals")}
+    for kind in ("users", "items"):
+        places |= {f"{kind}/{name}/": group for name, group in (one.metrics.get(kind) or {}).items()}
+    return {
+        f"{place}{name.removesuffix(_OVER_LIVE)}": _turned(interval, sign)
+        for place, found in places.items()
+        for name, interval in (found or {}).items()
+        if name.endswith(_OVER_LIVE) and interval is not None and (place or name != f"ndcg_at_10{_OVER_LIVE}")
+    }
+
+
+def _turned(interval: list[float], sign: int) -> list[float]:
+    return sorted(sign * end for end in interval)
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]]:

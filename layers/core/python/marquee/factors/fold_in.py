@@ -11,7 +11,7 @@ from marquee.factors.bayesian import BayesianSettings
 from marquee.factors.fit import STARS, Recipe, stars
 from marquee.factors.model import Factors, Float32Matrix
 from marquee.factors.preference import RULE, preferences
-from marquee.factors.ranking import RankingSettings
+from marquee.factors.ranking import RankingSettings, bounded
 from marquee.factors.solve import Side
 from marquee.factors.user_objective import BIAS_COLUMNS, UserObjective
 
@@ -37,6 +37,7 @@ def user_objective(
     """
     common: dict[str, Any] = {
         "confidence": 0.0,
+        "alpha": 0.0,
         "bias_first": False,
         "nonnegative": made.algorithm == "nmf",
         "rating_scale": interactions.rating_scale,
@@ -46,8 +47,11 @@ def user_objective(
     }
     settings = made.settings
     if isinstance(settings, RankingSettings):
+        cells = preferences(interactions, settings.confidence)
+        settings = bounded(cells, interactions.items, settings)
+        common["confidence"] = settings.confidence
         offset = settings.unobserved_weight * interactions.items
-        sizes = preferences(interactions).counts + offset
+        sizes = cells.counts + offset
         items = factors.item_factors
         return UserObjective(
             ratings=False,
@@ -117,7 +121,8 @@ def als_objective(
     gram = np.zeros((d, d), np.float32) if ratings else item_factors.T @ item_factors
     return UserObjective(
         ratings=ratings,
-        confidence=alpha or 0.0,
+        confidence=0.0,
+        alpha=alpha or 0.0,
         bias_columns=BIAS_COLUMNS if ratings else 0,
         bias_first=ratings,
         nonnegative=nonnegative,

@@ -34,10 +34,12 @@ def judge(metrics: Mapping[str, Any], margin: float = 0.0) -> Verdict:
     """The verdict on a model with the ``metrics`` that :func:`~marquee.factors.evaluate.evaluate` gave it.
 
     A model is refused when it is worse beyond doubt: when the whole 95% interval of the paired difference in
-    NDCG@10 lies below zero for the popularity list, or below ``-margin`` for the live model. It is refused
-    also when a model is live, of another recipe, and the two could not be compared: who replaces something
-    that works has to show something. Where nothing is live, a model without figures passes, since the first
-    model of a small service has none.
+    NDCG@10 lies below zero for the popularity list, or below ``-margin`` for the live model: for its recipe
+    on the same data, and where it learnt from another dataset for its stored factors on what was liked since.
+    It is refused also when a model is live, of another recipe, and the two could not be compared: who
+    replaces something that works has to show something. Where nothing is live, a model without figures
+    passes, since the first model of a small service has none; and so does one where too little was liked
+    since.
 
     Parameters
     ----------
@@ -45,10 +47,12 @@ def judge(metrics: Mapping[str, Any], margin: float = 0.0) -> Verdict:
     """
     intervals = metrics.get("intervals") or {}
     live = metrics.get("live") or {"model_id": None, "status": NOTHING_LIVE}
-    parts = (
+    parts = [
         _beside_popularity(intervals.get("ndcg_at_10_over_popularity")),
         _beside_live(live, intervals.get("ndcg_at_10_over_live"), margin),
-    )
+    ]
+    if since := metrics.get("since_live"):
+        parts.append(_since_live(since, margin))
     return Verdict(
         releasable=all(passes for passes, _ in parts),
         against=live["model_id"],
@@ -78,6 +82,19 @@ def _beside_live(live: Mapping[str, Any], interval: list[float] | None, margin: 
     if interval[1] < -margin:
         return False, f"it ranks worse than {model_id}, which is live: NDCG@10 {_differs(interval)}{allowed}"
     return True, f"it ranks no worse than {model_id}, which is live: NDCG@10 {_differs(interval)}{allowed}"
+
+
+def _since_live(since: Mapping[str, Any], margin: float) -> tuple[bool, str]:
+    interval, named = since["interval"], f"{since['model_id']} as it stands"
+    if since["status"] != COMPARED or interval is None:
+        return True, f"it was not compared with {named} on what was liked since: {since['reason']}"
+    allowed = f", {margin:g} below is allowed" if margin else ""
+    worse = bool(interval[1] < -margin)
+    found = f"NDCG@10 of {since['users']} users {_differs(interval)}{allowed}"
+    return not worse, (
+        f"on what was liked after {since['after']}, the end of {since['dataset_id']}, it ranks"
+        f" {'worse' if worse else 'no worse'} than {named}: {found}"
+    )
 
 
 def _differs(interval: list[float]) -> str:

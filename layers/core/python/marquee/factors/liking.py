@@ -85,3 +85,13 @@ def targets(rating: NDArray[np.float32], rating_scale: int, rule: Liking) -> NDA
     graded = 1 + np.float32(rule.grade) * (share - np.float32((1 + rule.positive_share) / 2))
     found: NDArray[np.float32] = np.where(share >= rule.positive_share, graded, np.float32(1))
     return found  # NaN compares false
+
+
+def strengths(met: Met, rule: Liking) -> NDArray[np.float32]:
+    """How sure entries say what they say, from 0 to 1, float32.
+
+    Of a rating its height above ``positive_share`` of the scale, 1 at the top; of a movie that was only
+    watched the share watched.
+    """
+    above = (met.rating / np.float32(met.rating_scale) - rule.positive_share) / (1 - rule.positive_share)
+    return np.clip(np.where(np.isnan(met.rating), met.watched, above), 0, 1).astype(np.float32)

@@ -9,7 +9,9 @@ from typing import Any, Self
 from marquee.errors import CorruptObjectError
 
 FORMAT = 1
-_OPTIONAL = ("evaluation_seconds", "gate", "hyperparameters_source", "stopped", "top_k")
+NUMPY, SPARK = "numpy", "spark"
+"""What can have trained a model: our own solvers, or Spark's MLlib."""
+_OPTIONAL = ("engine", "evaluation_seconds", "gate", "hyperparameters_source", "stopped", "top_k")
 """What older manifests lack."""
 
 
@@ -66,6 +68,7 @@ class Manifest:
     hyperparameters_source: Mapping[str, Any] | None = None
     stopped: Mapping[str, Any] | None = None
     top_k: Mapping[str, Any] | None = None
+    engine: str = NUMPY
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -92,6 +95,7 @@ class Manifest:
                 str(name): FileEntry(str(entry["sha256"]), int(entry["bytes"]))
                 for name, entry in data["files"].items()
             }
+            values["engine"] = str(data.get("engine", NUMPY))
             values["evaluation_seconds"] = float(data.get("evaluation_seconds", 0.0))
             values["stopped"] = dict(data["stopped"]) if data.get("stopped") else None
             for name, kind in (

@@ -88,11 +88,17 @@ def rank_per_user(
     relevant: Interactions,
     k: int = 10,
     rows: NDArray[np.int64] | None = None,
+    *,
+    met: tuple[NDArray[np.int64], int] | None = None,
 ) -> RankingPerUser:
     """Rank the catalogue for every user of :func:`rankable`, or for those of ``rows`` alone.
 
     Users are taken in blocks whose score matrix fills at most :data:`BLOCK_BYTES`. Equal scores at the edge
     of the list are settled the same way each time, but by no rule.
+
+    Parameters
+    ----------
+    met : how many users met each item (items,), and users in all, for the novelty; None counts ``seen``.
     """
     rows = rankable(seen, relevant) if rows is None else rows
     wanted = relevant.user.astype(np.int64) * relevant.items + relevant.item
@@ -100,7 +106,8 @@ def rank_per_user(
     discount = 1.0 / np.log2(np.arange(k) + 2.0)
     ideal = np.concatenate([[0.0], np.cumsum(discount)])
     counts = np.diff(relevant.indptr)[rows]
-    information = -np.log2((np.bincount(seen.item, minlength=seen.items) + 1) / (seen.users + 1))
+    entries, users = met or (np.bincount(seen.item, minlength=seen.items), seen.users)
+    information = -np.log2((entries + 1) / (users + 1))
     hits = np.zeros((len(rows), k), np.bool_)
     lists, listed = np.zeros((len(rows), k), np.int32), np.zeros((len(rows), k), np.bool_)
     for start, best, finite in _top_lists(factors, seen, rows, k):
@@ -163,6 +170,14 @@ class RatingMetrics:
 
 def rating_metrics(factors: Factors, test: Interactions) -> RatingMetrics | None:
     """Errors on the ratings of ``test``, predictions clipped to the scale; None when it holds no rating."""
+    error = rating_errors(factors, test)
+    if not len(error):
+        return None
+    return RatingMetrics(float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error))), len(error))
+
+
+def rating_errors(factors: Factors, test: Interactions) -> NDArray[np.float64]:
+    """Prediction, clipped to the scale, less rating, of each entry of ``test`` that has one, in order."""
     rated = test.rated
     users, items = test.user[rated], test.item[rated]
     truth, error = test.rating[rated], np.empty(len(users), np.float64)
@@ -173,6 +188,4 @@ def rating_metrics(factors: Factors, test: Interactions) -> RatingMetrics | None
             "nd,nd->n", factors.user_factors[users[part]], factors.item_factors[items[part]]
         )
         error[part] = np.clip(predicted, 1, test.rating_scale) - truth[part]
-    if not len(error):
-        return None
-    return RatingMetrics(float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error))), len(error))
+    return error

@@ -8,6 +8,20 @@ from numpy.typing import NDArray
 from marquee.errors import TrainingError
 
 Float32Matrix = NDArray[np.float32]
+PAIRS_BYTES = 8 * 1024 * 1024
+"""What is gathered at once of either matrix to score pairs."""
+
+
+def inner_products(
+    left: Float32Matrix, right: Float32Matrix, user: NDArray[np.integer], item: NDArray[np.integer]
+) -> NDArray[np.float32]:
+    """``left[user[j]] @ right[item[j]]`` for each pair, float32, (n,), in chunks of :data:`PAIRS_BYTES`."""
+    found = np.empty(len(user), np.float32)
+    step = max(1, PAIRS_BYTES // (4 * max(left.shape[1], 1)))
+    for start in range(0, len(user), step):
+        part = slice(start, start + step)
+        np.einsum("nd,nd->n", left[user[part]], right[item[part]], out=found[part])
+    return found
 
 
 @dataclass(frozen=True, eq=False)

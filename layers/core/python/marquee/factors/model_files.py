@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from marquee.dataset.interactions import Interactions
 from marquee.events.movies import Film
 from marquee.factors import layout
 from marquee.factors.cold_start import cold_start_rows
-from marquee.factors.model import Factors
+from marquee.factors.model import Factors, Float32Matrix
 from marquee.factors.shards import user_shards
 from marquee.factors.user_objective import FOLD_IN, UserObjective, encode_user_objective
 
@@ -41,16 +42,10 @@ def model_files(
 
 
 def in_stored_order(factors: Factors, interactions: Interactions) -> tuple[Factors, Interactions]:
-    """Both with items in the order they are stored in: of many by falling norm, else as they are.
-
-    The order follows from the data alone, never from a measurement, since a model's id is a hash of its
-    files. Of equal norms the lower row comes first. Below :data:`marquee.factors.layout.NORM_SORTED_ITEMS`
-    pruning sorts a copy as it opens the model, which takes milliseconds.
-    """
+    """Both with items in the order of :func:`stored_order`."""
     if factors.items < layout.NORM_SORTED_ITEMS:
         return factors, interactions
-    squares = np.einsum("nd,nd->n", factors.item_factors, factors.item_factors, dtype=np.float64)
-    order = np.argsort(-squares, kind="stable")
+    order = stored_order(factors.item_factors)
     place = np.empty(len(order), np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
     moved = place[interactions.item]
@@ -64,6 +59,19 @@ def in_stored_order(factors: Factors, interactions: Interactions) -> tuple[Facto
         minutes=None if minutes is None else minutes[order],
         **{name: getattr(interactions, name)[entry] for name in columns},
     )
+
+
+def stored_order(item_factors: Float32Matrix) -> NDArray[np.intp]:
+    """Item rows in the order a model stores them in: of many by falling norm, else as they are.
+
+    The order follows from the data alone, never from a measurement, since a model's id is a hash of its
+    files. Of equal norms the lower row comes first. Below :data:`marquee.factors.layout.NORM_SORTED_ITEMS`
+    pruning sorts a copy as it opens the model, which takes milliseconds.
+    """
+    if len(item_factors) < layout.NORM_SORTED_ITEMS:
+        return np.arange(len(item_factors))
+    squares = np.einsum("nd,nd->n", item_factors, item_factors, dtype=np.float64)
+    return np.argsort(-squares, kind="stable")
 
 
 def items_of(item_ids: Sequence[str], movies: Mapping[str, Film]) -> layout.Items:

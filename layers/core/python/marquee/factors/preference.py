@@ -16,15 +16,17 @@ def liked(interactions: Interactions) -> NDArray[np.bool_]:
     return liking.liked(_met(interactions), RULE)
 
 
-def preferences(interactions: Interactions) -> Side:
-    """The cells taken for a liking, by user row, with weight 1 and a target that grows with the rating.
+def preferences(interactions: Interactions, confidence: float = 0.0) -> Side:
+    """The cells taken for a liking, by user row, with a weight and a target that grow with what was said.
 
+    The weight is 1 + ``confidence`` · :func:`marquee.factors.liking.strengths` (Hu, Koren & Volinsky 2008).
     :func:`marquee.factors.liking.preferred` says which, :func:`marquee.factors.liking.targets` how much.
     """
     chosen = liking.preferred(_met(interactions), interactions.user, interactions.users, RULE)
     kept = interactions.select(chosen)
     target = liking.targets(kept.rating, kept.rating_scale, RULE)
-    return Side(kept.indptr, kept.item, np.ones(len(kept), np.float32), target)
+    weight = 1 + np.float32(confidence) * liking.strengths(_met(kept), RULE)
+    return Side(kept.indptr, kept.item, weight, target)
 
 
 def _met(interactions: Interactions) -> Met:

@@ -14,7 +14,7 @@ from marquee.errors import TrainingError
 from marquee.factors.fit import Recipe, fit, recipe
 from marquee.factors.intervals import bootstrap_interval
 from marquee.factors.metrics import rank_per_user, rating_metrics
-from marquee.factors.model import Factors
+from marquee.factors.model import Factors, inner_products
 from marquee.factors.preference import liked
 
 K = 10
@@ -43,6 +43,7 @@ SPACES: Mapping[str, Mapping[str, Range]] = {
         "unobserved_weight": Range(0.03, 3),
         "regularisation": Range(0.5, 64),
         "frequency_exponent": Range(0, 1, logarithmic=False),
+        "confidence": Range(0, 4, logarithmic=False),
     },
     "rating": {
         "rank": Range(4, 64, whole=True),
@@ -52,7 +53,15 @@ SPACES: Mapping[str, Mapping[str, Range]] = {
         "bias_regularisation": Range(0.5, 30),
     },
 }
-"""By objective. svd for rating is searched with its solver ``als``."""
+"""By objective; svd for rating with its solver ``als``."""
+BAYESIAN_SPACE: Mapping[str, Range] = {
+    "rank": Range(4, 48, whole=True),
+    "start_epochs": Range(0, 6, whole=True, logarithmic=False),
+    "burn_in": Range(0, 12, whole=True, logarithmic=False),
+    "samples": Range(2, 32, whole=True),
+    "served_rank": Range(8, 64, whole=True),
+}
+"""Of svd for rating with its solver ``bayesian``, which samples its own regularisation."""
 
 
 def metric_of(objective: str) -> str:
@@ -65,7 +74,8 @@ class Task:
     """What every trial of a search shares; made once, and handed to each worker.
 
     ``rungs`` are the validation split for a rising number of users, all users last. Each has the users of
-    those before it. ``test`` asks about ratings that no rung holds, in training or in validation.
+    those before it. ``test`` asks about ratings that no rung holds, in training or in validation. ``solver``
+    is that of svd for rating, None for the default one.
     """
 
     algorithm: str
@@ -73,17 +83,38 @@ class Task:
     seed: int
     rungs: tuple[Split, ...]
     test: Split
+    solver: str | None = None
+
+    @property
+    def space(self) -> Mapping[str, Range]:
+        """Where hyperparameters are looked for."""
+        return BAYESIAN_SPACE if self.solver == "bayesian" else SPACES[self.objective]
+
+    def recipe(self, hyperparameters: Mapping[str, Any]) -> Recipe:
+        """The recipe of settings from :attr:`space`; without any, of the defaults.
+
+        Raises
+        ------
+        InputError : as :func:`~marquee.factors.fit.recipe` does.
+        """
+        return recipe(self.algorithm, self.objective, {**_named(self.solver), **hyperparameters})
 
 
-def task_of(interactions: Interactions, algorithm: str, objective: str, seed: int) -> Task:
+def _named(solver: str | None) -> dict[str, str]:
+    return {} if solver is None else {"solver": solver}
+
+
+def task_of(
+    interactions: Interactions, algorithm: str, objective: str, seed: int, solver: str | None = None
+) -> Task:
     """Split for a search: each user's last 20% for the test, the last 20% of the rest for validation.
 
     Raises
     ------
-    InputError : there is no such algorithm or objective.
+    InputError : there is no such algorithm, objective or solver.
     TrainingError : there are too few ratings for that.
     """
-    recipe(algorithm, objective)
+    recipe(algorithm, objective, _named(solver))
     outer = split_per_user(interactions)
     asked = split_per_user(outer.train)
     answers = asked.test.select(liked(asked.test)) if objective == "ranking" else asked.test
@@ -97,7 +128,7 @@ def task_of(interactions: Interactions, algorithm: str, objective: str, seed: in
         Split(*(only_users(part, np.sort(order[:users])) for part in (asked.train, asked.test)))
         for users in rung_sizes(interactions.users)[:-1]
     ]
-    return Task(algorithm, objective, seed, (*rungs, asked), outer)
+    return Task(algorithm, objective, seed, (*rungs, asked), outer, solver)
 
 
 def rung_sizes(users: int) -> list[int]:
@@ -108,7 +139,7 @@ def rung_sizes(users: int) -> list[int]:
 
 def validate(task: Task, hyperparameters: Mapping[str, Any], rung: int) -> float | None:
     """The :func:`metric_of` these settings on a rung; None where they cannot be fitted or nobody is asked."""
-    split, made = task.rungs[rung], recipe(task.algorithm, task.objective, hyperparameters)
+    split, made = task.rungs[rung], task.recipe(hyperparameters)
     try:
         factors = fit(split.train, made, task.seed)
     except TrainingError:
@@ -129,7 +160,7 @@ def beside_defaults(task: Task, hyperparameters: Mapping[str, Any]) -> dict[str,
     default, a mean over users of the metric, or for ``rmse`` of the squared error, and its paired 95%
     ``interval``. A higher NDCG is better, and a lower squared error.
     """
-    made = [recipe(task.algorithm, task.objective, given) for given in (hyperparameters, {})]
+    made = [task.recipe(given) for given in (hyperparameters, {})]
     values, totals = zip(*(_tested(task, one) for one in made), strict=True)
     difference = values[0] - values[1]
     return {
@@ -156,7 +187,7 @@ def _tested(task: Task, made: Recipe) -> tuple[NDArray[np.float64], float | None
 def _squared_errors(factors: Factors, test: Interactions) -> tuple[NDArray[np.float64], float | None]:
     if not len(test):
         return np.zeros(0), None
-    predicted = np.einsum("nd,nd->n", factors.user_factors[test.user], factors.item_factors[test.item])
+    predicted = inner_products(factors.user_factors, factors.item_factors, test.user, test.item)
     squares = (np.clip(predicted, 1, test.rating_scale) - test.rating).astype(np.float64) ** 2
     counts = np.bincount(test.user, minlength=test.users)
     means = np.bincount(test.user, squares, test.users)[counts > 0] / counts[counts > 0]

@@ -45,6 +45,10 @@ class Side:
         """Entries of each row."""
         return np.diff(self.indptr)
 
+    def counts_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Entries of some rows, without looking at the others."""
+        return self.indptr[rows + 1] - self.indptr[rows]
+
 
 def transposed(side: Side, columns: int) -> Side:
     """The same entries seen from the other side, which has ``columns`` rows."""
@@ -55,10 +59,26 @@ def transposed(side: Side, columns: int) -> Side:
     return Side(indptr, rows[order], side.weight[order], side.target[order])
 
 
+def entry_chunks(side: Side, width: int) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+    """All entries in order, in slices of which ``width`` columns take :data:`CHUNK_BYTES`; and their rows."""
+    step = max(1, CHUNK_BYTES // (4 * width))
+    for start in range(0, len(side.index), step):
+        end = min(start + step, len(side.index))
+        first = int(np.searchsorted(side.indptr, start, side="right")) - 1
+        last = int(np.searchsorted(side.indptr, end, side="left"))
+        bounds = np.clip(side.indptr[first : last + 1], start, end)
+        yield slice(start, end), np.repeat(np.arange(first, last), np.diff(bounds))
+
+
 def groups(
-    counts: NDArray[np.int64], width: int, limit_bytes: int = CHUNK_BYTES
+    counts: NDArray[np.int64], width: int, limit_bytes: int | None = None
 ) -> Iterator[NDArray[np.int64]]:
-    """Rows that have entries, in groups of similar length that take about ``limit_bytes`` to gather."""
+    """Rows that have entries, in groups of similar length.
+
+    The entries of a group take about ``limit_bytes`` to gather, by default :data:`CHUNK_BYTES`; a longer row
+    makes a group of its own.
+    """
+    limit_bytes = CHUNK_BYTES if limit_bytes is None else limit_bytes
     order = np.argsort(counts, kind="stable")
     lengths = counts[order]
     start = int(np.searchsorted(lengths, 1))
@@ -104,13 +124,11 @@ def solve_side(
     diagonal = np.arange(other.shape[1])
 
     def work(rows: NDArray[np.int64]) -> None:
-        scaled, right = _gathered(side, rows, side.target[:, None], other)
-        turned = scaled.transpose(0, 2, 1)
-        left = turned @ scaled
+        left, right = _normal_equations(side, rows, side.target[:, None], other)
         if gram is not None:
             left += gram
         left[:, diagonal, diagonal] += ridge[rows]
-        solution[rows] = _descend(left, (turned @ right)[:, :, 0], previous[rows], floor, sweeps)
+        solution[rows] = _descend(left, right[:, :, 0], previous[rows], floor, sweeps)
 
     for_each(work, groups(side.counts, other.shape[1]))
     return solution
@@ -142,19 +160,24 @@ def least_squares(
     solution = np.zeros((side.rows, d, targets.shape[1]), np.float32)
 
     def work(rows: NDArray[np.int64]) -> None:
-        scaled, right = _gathered(side, rows, targets, other)
-        entries = scaled.shape[1]
-        solve = _dual if entries < d else _primal
-        solution[rows] = solve(scaled, right, ridge[rows])
+        if side.counts_of(rows).max() < d:
+            solution[rows] = _dual(*_gathered(side, rows, targets, other), ridge[rows])
+        else:
+            solution[rows] = _primal(*_normal_equations(side, rows, targets, other), ridge[rows])
 
     for_each(work, groups(side.counts, d))
     return solution if rotation is None else np.matmul(rotation, solution)
 
 
-def _gathered(side: Side, rows: NDArray[np.int64], targets: Matrix, other: Matrix) -> tuple[Matrix, Matrix]:
-    """Other side's rows and targets of a group, each times √weight: (rows, longest, d) and (…, k)."""
-    starts, counts = side.indptr[rows], side.counts[rows]
-    steps = np.arange(int(counts.max()))
+def _gathered(
+    side: Side, rows: NDArray[np.int64], targets: Matrix, other: Matrix, part: slice | None = None
+) -> tuple[Matrix, Matrix]:
+    """Other side's rows and targets of a group, each times √weight: (rows, longest, d) and (…, k).
+
+    ``part`` takes only so many of each row's entries, counted within the row.
+    """
+    starts, counts = side.indptr[rows], side.counts_of(rows)
+    steps = np.arange(int(counts.max()))[part or slice(None)]
     inside = steps < counts[:, None]
     at = np.where(inside, starts[:, None] + steps, starts[:, None])
     scale = np.sqrt(np.where(inside, side.weight[at], np.float32(0)))[:, :, None]  # padding weighs nothing
@@ -163,13 +186,32 @@ def _gathered(side: Side, rows: NDArray[np.int64], targets: Matrix, other: Matri
     return scaled, scale * targets[at]
 
 
-def _primal(scaled: Matrix, right: Matrix, ridge: Matrix) -> Matrix:
-    """(VᵀV + D)⁻¹·Vᵀt: systems of d unknowns."""
+def _normal_equations(
+    side: Side, rows: NDArray[np.int64], targets: Matrix, other: Matrix
+) -> tuple[Matrix, Matrix]:
+    """VᵀV and Vᵀt, (rows, d, d) and (rows, d, k); added up in pieces where a row is too long for a chunk."""
+    d, longest = other.shape[1], int(side.counts_of(rows).max())
+    piece = max(d, CHUNK_BYTES // (4 * d))
+    if len(rows) > 1 or longest <= piece:
+        return _products(*_gathered(side, rows, targets, other))
+    left, right = np.zeros((1, d, d), np.float32), np.zeros((1, d, targets.shape[1]), np.float32)
+    for start in range(0, longest, piece):
+        more = _products(*_gathered(side, rows, targets, other, slice(start, start + piece)))
+        left += more[0]
+        right += more[1]
+    return left, right
+
+
+def _products(scaled: Matrix, right: Matrix) -> tuple[Matrix, Matrix]:
     turned = scaled.transpose(0, 2, 1)
-    left = turned @ scaled
+    return turned @ scaled, turned @ right
+
+
+def _primal(left: Matrix, right: Matrix, ridge: Matrix) -> Matrix:
+    """(VᵀV + D)⁻¹·Vᵀt: systems of d unknowns."""
     diagonal = np.arange(left.shape[1])
     left[:, diagonal, diagonal] += ridge
-    return np.linalg.solve(left, turned @ right).astype(np.float32, copy=False)
+    return np.linalg.solve(left, right).astype(np.float32, copy=False)
 
 
 def _dual(scaled: Matrix, right: Matrix, ridge: Matrix) -> Matrix:

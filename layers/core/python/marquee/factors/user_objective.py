@@ -37,8 +37,10 @@ class UserObjective:
     ----------
     ratings : evidence are ratings, with w_j = 1 and t_j = rating / unit − mean, else likings with the targets
         of :func:`marquee.factors.liking.targets`.
-    confidence : 0 takes a liking's target for t_j, with w_j = 1. Above 0, w_j·t_j = 1 + confidence · target
-        and w_j = confidence · target: preference 1 with the confidence of Hu, Koren & Volinsky 2008.
+    confidence : w_j of a liking is 1 + confidence · its strength
+        (:func:`marquee.factors.liking.strengths`), and t_j its target.
+    alpha : of MLlib's implicit ALS. Above 0, w_j = alpha · target and w_j·t_j = 1 + alpha · target instead:
+        preference 1 with the confidence of Hu, Koren & Volinsky 2008.
     bias_columns : 0, or :data:`BIAS_COLUMNS`: x is ``[p, b]``, v_j is ``[q_j, 1]``, and b_j leaves t_j.
     bias_first : the bias is the mean of the evidence's t_j drawn to 0 by ``bias_regularisation`` ratings, and
         p is fitted to what it leaves; else both are solved together.
@@ -57,6 +59,7 @@ class UserObjective:
 
     ratings: bool
     confidence: float
+    alpha: float
     bias_columns: int
     bias_first: bool
     nonnegative: bool

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marquee.dataset.worth import thousandths
-from marquee.factors.liking import Met, preferred, targets
+from marquee.factors.liking import Met, preferred, strengths, targets
 from marquee.factors.user_objective import UserObjective
 from marquee.scoring.history import History
 from marquee.scoring.nonnegative import solve_nonnegative
@@ -127,7 +127,9 @@ def _evidence(history: History, objective: UserObjective) -> tuple[NDArray[np.in
     met = Met(rating, implicit, history.watched, objective.rating_scale)
     chosen = preferred(met, np.zeros(len(history), np.intp), 1, objective.liking)
     wanted = targets(rating[chosen], objective.rating_scale, objective.liking).astype(np.float64)
-    if not objective.confidence:
-        return history.rows[chosen], np.ones(len(wanted)), wanted
-    weight = objective.confidence * wanted
+    if not objective.alpha:
+        sure = Met(rating[chosen], implicit[chosen], history.watched[chosen], objective.rating_scale)
+        weight = 1 + objective.confidence * strengths(sure, objective.liking).astype(np.float64)
+        return history.rows[chosen], weight, weight * wanted
+    weight = objective.alpha * wanted
     return history.rows[chosen], weight, 1 + weight
