@@ -7,10 +7,11 @@ import pytest
 
 from marquee.aws.api_parameters import Asked
 from marquee.aws.lists import make_list
-from marquee.aws.model_reader import ModelReader
+from marquee.aws.model_reader import ModelReader, model_key
 from marquee.aws.recommend_api import RecommendApi
 from tests.unit.api_answers import (
     FACTORS,
+    ID,
     ITEMS,
     JSON,
     SEEN,
@@ -132,6 +133,15 @@ def test_similar_movies_are_the_nearest_by_the_angle_and_never_the_movie_itself(
     assert rows_of(answer_of(api.similar(similar_request("movie%2B4", k=5), FakeContext()))) == best
     drama = answer_of(api.similar(similar_request("movie+4", genre="drama"), FakeContext()))
     assert drama["items"] and all(row % 3 == 0 for row in rows_of(drama))
+
+
+def test_in_a_rating_model_how_good_a_movie_is_does_not_make_it_like_another(store: FakeStore) -> None:
+    key = model_key(ID, "manifest.json")
+    store.objects[key] = store.objects[key].replace(b'"objective": "ranking"', b'"objective": "rating"')
+    found = answer_of(api_of(store).similar(similar_request("movie+4", k=5), FakeContext()))
+    taste = FACTORS[:, :-2] / np.linalg.norm(FACTORS[:, :-2], axis=1, keepdims=True)
+    cosines = taste @ taste[4]
+    assert rows_of(found) == sorted(set(range(ITEMS)) - {4}, key=lambda row: -cosines[row])[:5]
 
 
 @pytest.mark.parametrize("movie_id", ["nobody", "\x00", "%00", "1;DROP TABLE movies", "π" * 200])

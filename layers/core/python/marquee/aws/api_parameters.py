@@ -116,7 +116,10 @@ ROUTES: Mapping[str, Route] = MappingProxyType(
                         "ratings, the newest last, up to the model's rating scale, which /health names",
                     ),
                     Parameter(
-                        "watches", Records(_WATCH), "movies watched, by minutes or by share of their length"
+                        "watches",
+                        Records(_WATCH),
+                        "movies watched, by minutes or by share of their length; of a movie of unknown "
+                        "length any minutes are all of it",
                     ),
                     _K,
                     *_FILTERS,
