@@ -37,6 +37,7 @@ LAKE = {f"{key}/a.parquet" for key in ("lake/events", "lake/quarantine", "lake/m
 }
 INBOX = {"inbox/impressions/a.json.gz"}
 MODELS = {key for key in KEYS if key.startswith("models/")}
+BATCHES = {"batches/svd-1/k-20/manifest.json"}
 MANIFEST, DATASET = {"models/svd-1/manifest.json"}, {"datasets/ds-1.json"}
 OBJECTS: dict[str, dict[str, set[str]]] = {
     "recommend": {READ: MODELS, WRITE: set(), DELETE: set()},
@@ -44,8 +45,9 @@ OBJECTS: dict[str, dict[str, set[str]]] = {
     "train": {
         READ: MODELS
         | DATASET
+        | BATCHES
         | {"lake/events/a.parquet", "lake/movies/a.parquet", "settings/svd-ranking.json"},
-        WRITE: MODELS | {"batches/svd-1/k-20/manifest.json"},
+        WRITE: MODELS | BATCHES,
         DELETE: set(),
     },
     "ingest": {
@@ -58,7 +60,7 @@ OBJECTS: dict[str, dict[str, set[str]]] = {
 LISTED = {
     "recommend": set(),
     "registry": {"datasets/", "models/"},
-    "train": {"datasets/", "lake/", "models/", "settings/"},
+    "train": {"batches/", "datasets/", "lake/", "models/", "settings/"},
     "ingest": {"datasets/", "lake/", "inbox/"},
 }
 PREFIXES = ("", "models/", "datasets/", "lake/", "inbox/", "settings/", "batches/", "deploy/")
@@ -123,6 +125,15 @@ def test_ingest_invokes_its_drain_and_reads_the_recommenders_log_alone(stage: st
         (get, secret),
     ]
     assert [pair for pair in denied if allows(policy, *pair)] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_train_invokes_the_snapshot_and_its_own_schedule_alone(stage: str) -> None:
+    policy = rendered("train", stage)
+    for name in (f"ingest-{stage}-snapshot", f"train-{stage}-retrain"):
+        assert allows(policy, "lambda:InvokeFunction", f"{FUNCTION}{name}"), name
+    for name in (f"ingest-{stage}-drain", f"train-{stage}-batch", f"recommend-{stage}"):
+        assert not allows(policy, "lambda:InvokeFunction", f"{FUNCTION}{name}"), name
 
 
 @pytest.mark.parametrize("app", resources.APPS)
