@@ -97,6 +97,23 @@ def test_emf_events_put_by_anyone_become_metrics(running: Emulator) -> None:
     assert (point["Sum"], point["SampleCount"], point["Unit"]) == (2.5, 1, "None")
 
 
+def test_a_stream_that_comes_after_a_subscription_takes_its_first_lines(running: Emulator) -> None:
+    logs = running.client("logs")
+    listener = running.function("def handler(event, context):\n    return None\n")
+    arn = listener.client.get_function_configuration(FunctionName=listener.name)["FunctionArn"]
+    source = running.function("def handler(event, context):\n    print('hello')\n")
+    group = f"/aws/lambda/{source.name}"
+    logs.create_log_group(logGroupName=group)
+    logs.put_subscription_filter(logGroupName=group, filterName="all", filterPattern="", destinationArn=arn)
+    source.call()
+
+    def said() -> bool:
+        events = logs.filter_log_events(logGroupName=group)["events"]
+        return any("hello" in event["message"] for event in events)
+
+    assert eventually(said, "the first line of the new stream")
+
+
 def test_a_metric_counts_only_its_exact_dimensions(running: Emulator) -> None:
     put = running.client("cloudwatch").put_metric_data
     for where, value in (({"v": "1"}, 1.0), ({"v": "12"}, 10.0), ({"v": "1", "w": "1"}, 100.0), ({}, 1000.0)):

@@ -7,12 +7,24 @@ from typing import Any
 
 from localstack.aws.api import RequestContext
 from localstack.services.logs import provider
+from localstack.utils.patch import patch
+from moto.logs.models import LogGroup
 
 from . import emf
 from .metrics_store import metrics_store
 from .shipping import Shipper
 
 _Message = tuple[str, str, str]
+
+
+@patch(LogGroup.create_log_stream)
+def _create_log_stream(fn: Any, group: Any, name: str) -> None:
+    """LocalStack takes moto's subscription filters for dictionaries, and fails once the stream is made."""
+    try:
+        fn(group, name)
+    except TypeError:
+        if name not in group.streams:
+            raise
 
 
 def _deliver(messages: Sequence[_Message]) -> None:
