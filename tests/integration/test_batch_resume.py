@@ -14,6 +14,7 @@ from infra import cli, pipeline
 from infra.deploy import layers, resources
 from marquee.aws.bucket import Bucket
 from marquee.aws.train import train
+from marquee.errors import StackError
 from marquee.settings import MetricsSettings
 from tests.benchmarks.limits.synthetic import Size, write
 from tests.integration.conftest import RunningStack
@@ -60,6 +61,23 @@ class Everybody:
         answer = CliRunner().invoke(cli.app, ["batch", "--k", str(K), "--stage", STAGE], env=env)
         assert answer.exit_code == 0, answer.output
         return dict(json.loads(answer.stdout))
+
+    def in_parts(self, seconds: int) -> tuple[dict[str, Any], list[int]]:
+        """From nothing, by invokes of so many seconds: the manifest, and the files there after each.
+
+        A busy machine may take an invoke over its time; the next goes on with what that one left.
+        """
+        bucket, told = self.bucket, list[int]()
+        bucket.delete(bucket.keys(f"{self.folder}/"))
+        self.functions.update_function_configuration(FunctionName=FUNCTION, Timeout=seconds)
+        self.functions.get_waiter("function_updated_v2").wait(FunctionName=FUNCTION)
+        while True:
+            try:
+                return pipeline.batch(
+                    self.functions, STAGE, {"k": K}, lambda done, _: told.append(done)
+                ), told
+            except StackError as error:
+                assert "timed out" in str(error)
 
 
 @pytest.fixture(scope="module")
@@ -114,15 +132,12 @@ def test_a_batch_is_whole_goes_on_with_what_is_there_and_takes_several_runs_to_t
     assert {key for key in again if again[key] != first[key]} <= set(lost)
     assert again.keys() == first.keys()
 
-    bucket.delete(bucket.keys(f"{everybody.folder}/"))
-    seconds = max(3, math.ceil(whole["seconds"] / 2))
-    everybody.functions.update_function_configuration(FunctionName=FUNCTION, Timeout=seconds)
-    everybody.functions.get_waiter("function_updated_v2").wait(FunctionName=FUNCTION)
-    told: list[int] = []
-    in_parts = pipeline.batch(everybody.functions, STAGE, {"k": K}, lambda done, files: told.append(done))
-    print(f"{whole['seconds']:.1f} s of work; with {seconds} s an invoke {len(told) + 1} invokes: {told}")
-    assert told
-    assert told == sorted(set(told))
+    seconds, told = math.ceil(whole["seconds"]), []
+    while not told:  # a machine that is quicker now than it was gets less time
+        seconds = max(2, seconds // 2)
+        in_parts, told = everybody.in_parts(seconds)
+    print(f"{whole['seconds']:.1f} s of work; with {seconds} s an invoke: {told}")
+    assert told == sorted(told)
     assert in_parts["files"] == whole["files"]
     assert {key: tag for key, (tag, _) in everybody.written().items()} == {
         key: tag for key, (tag, _) in first.items()

@@ -90,11 +90,13 @@ def test_events_go_in_and_answers_come_out(make: Make) -> None:
 
 
 def test_an_initialisation_that_takes_too_long_starts_over_within_the_first_call(
-    make: Make, lines: list[str], monkeypatch: pytest.MonkeyPatch
+    make: Make, lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(environment, "_INIT_TIMEOUT_SECONDS", 0.7)
-    once = "flag = scratch / 'flag'\nif not flag.exists(): flag.touch(); time.sleep(60)"
-    one = make("return os.getpid()", once)
+    slow = tmp_path / "slow"
+    slow.touch()
+    one = make("return os.getpid()", "if (scratch.parent / 'slow').exists(): time.sleep(60)", 30)
+    slow.unlink()
     assert any("Phase: init\tStatus: timeout" in line for line in lines)
     assert isinstance(call(one), int)
     assert not any("Phase: invoke" in line for line in lines)
