@@ -65,9 +65,10 @@ class Deployed:
         return list(self.ask("runs/search", experiment_ids=ids, max_results=100).get("runs", ()))
 
     def registered(self) -> dict[str, list[str]]:
-        """Model ids of the versions on MLflow, each with its aliases."""
+        """Model ids of the versions on MLflow, each with its aliases; RegistryError while one has two."""
         rows = registry.report(self.functions, "local")["versions"]
-        assert len({row["model_id"] for row in rows}) == len(rows)
+        if len({row["model_id"] for row in rows}) < len(rows):
+            raise RegistryError(f"more than one version of a model: {rows}")
         return {row["model_id"]: row["aliases"] for row in rows}
 
     def mlflow(self) -> psutil.Process:
