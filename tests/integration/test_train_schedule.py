@@ -115,6 +115,7 @@ def each_minute(nightly: Nightly) -> None:
     rules.put_targets(Rule=rule["Name"], Targets=targets)
 
 
+@pytest.mark.soak  # it waits for days that take a minute each
 @pytest.mark.timeout(900)
 def test_left_alone_it_drains_freezes_and_trains_every_model_again_when_events_came(nightly: Nightly) -> None:
     """Nothing here invokes a function: only the schedules do."""
