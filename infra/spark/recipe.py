@@ -5,10 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from marquee.errors import InputError
-from marquee.factors.fit import ALGORITHMS, OBJECTIVES, with_values
+from marquee.factors.fit import check_names, settings_and_seed, with_values
 
 _ACCEPTED = ("algorithm", "objective", "hyperparameters", "seed", "dataset_id")
-_MOST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,7 @@ def spark_recipe(
     ------
     InputError : an unknown name, or a value out of its range; the message says what is accepted.
     """
-    if algorithm not in ALGORITHMS:
-        raise InputError("algorithm", f"algorithm {algorithm!r} is unknown: use {' or '.join(ALGORITHMS)}")
-    if objective not in OBJECTIVES:
-        raise InputError("objective", f"objective {objective!r} is unknown: use {' or '.join(OBJECTIVES)}")
+    check_names(algorithm, objective)
     settings = with_values(DEFAULTS[algorithm, objective], hyperparameters or {})
     return SparkRecipe(algorithm, objective, settings)
 
@@ -111,11 +107,8 @@ class SparkRequest:
             raise InputError(
                 name, f"{name!r} is not understood by the engine spark: accepted are {', '.join(_ACCEPTED)}"
             )
-        hyperparameters = event.get("hyperparameters") or {}
-        if not isinstance(hyperparameters, Mapping):
-            raise InputError("hyperparameters", f"hyperparameters must be an object, not {hyperparameters!r}")
-        seed, dataset_id = event.get("seed", 0), event.get("dataset_id")
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _MOST_SEED:
-            raise InputError("seed", f"seed {seed!r} must be a whole number from 0 to {_MOST_SEED}")
+        hyperparameters, seed = settings_and_seed(event)
         made = spark_recipe(event.get("algorithm", "svd"), event.get("objective", "ranking"), hyperparameters)
-        return cls(made, seed, dataset_id, {"from": "request" if hyperparameters else "defaults"})
+        return cls(
+            made, seed, event.get("dataset_id"), {"from": "request" if hyperparameters else "defaults"}
+        )

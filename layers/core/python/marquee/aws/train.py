@@ -19,7 +19,7 @@ from marquee.events.movies import Film
 from marquee.events.watching import Watching
 from marquee.factors import layout
 from marquee.factors.evaluate import evaluate, ranking_seconds
-from marquee.factors.fit import ALGORITHMS, Recipe, fit, recipe
+from marquee.factors.fit import ALGORITHMS, Recipe, fit, recipe, settings_and_seed
 from marquee.factors.fold_in import user_objective
 from marquee.factors.gate import judge
 from marquee.factors.live import NOTHING_LIVE, Live
@@ -71,12 +71,8 @@ class TrainRequest:
             raise InputError(name, f"{name!r} is not understood: accepted are {', '.join(_ACCEPTED)}")
         if "algorithm" not in event:
             raise InputError("algorithm", f"algorithm is missing: use {' or '.join(ALGORITHMS)}")
-        hyperparameters = event.get("hyperparameters") or {}
-        if not isinstance(hyperparameters, Mapping):
-            raise InputError("hyperparameters", f"hyperparameters must be an object, not {hyperparameters!r}")
-        seed, dataset_id = event.get("seed", 0), event.get("dataset_id")
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise InputError("seed", f"seed {seed!r} must be a whole number from 0 to {2**32 - 1}")
+        hyperparameters, seed = settings_and_seed(event)
+        dataset_id = event.get("dataset_id")
         if dataset_id is not None and (not isinstance(dataset_id, str) or not dataset_id):
             raise InputError("dataset_id", f"dataset_id {dataset_id!r} must be the id of a dataset")
         algorithm, objective = event["algorithm"], event.get("objective", "ranking")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ALGORITHMS = ("svd", "nmf")
 OBJECTIVES = ("ranking", "rating")
 SOLVERS = ("als", "bayesian")
+_MOST_SEED = 2**32 - 1
 """How ``svd`` is fitted for ``rating``: one best pair of matrices, or the mean over their posterior."""
 STARS = 5.0
 
@@ -95,6 +96,24 @@ class Recipe:
         return replace(self, settings=replace(self.settings, epochs=epochs))
 
 
+def check_names(algorithm: str, objective: str) -> None:
+    """InputError, which says what is accepted, for a name that is not known."""
+    if algorithm not in ALGORITHMS:
+        raise InputError("algorithm", f"algorithm {algorithm!r} is unknown: use {' or '.join(ALGORITHMS)}")
+    if objective not in OBJECTIVES:
+        raise InputError("objective", f"objective {objective!r} is unknown: use {' or '.join(OBJECTIVES)}")
+
+
+def settings_and_seed(event: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+    """``hyperparameters`` (or {}) and ``seed`` (or 0) of a request to train; InputError for a wrong one."""
+    hyperparameters, seed = event.get("hyperparameters") or {}, event.get("seed", 0)
+    if not isinstance(hyperparameters, Mapping):
+        raise InputError("hyperparameters", f"hyperparameters must be an object, not {hyperparameters!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _MOST_SEED:
+        raise InputError("seed", f"seed {seed!r} must be a whole number from 0 to {_MOST_SEED}")
+    return hyperparameters, seed
+
+
 def recipe(algorithm: str, objective: str, hyperparameters: Mapping[str, Any] | None = None) -> Recipe:
     """A recipe from names and those hyperparameters that shall differ from :data:`DEFAULTS`.
 
@@ -105,10 +124,7 @@ def recipe(algorithm: str, objective: str, hyperparameters: Mapping[str, Any] | 
     ------
     InputError : an unknown name, or a value out of its range; the message says what is accepted.
     """
-    if algorithm not in ALGORITHMS:
-        raise InputError("algorithm", f"algorithm {algorithm!r} is unknown: use {' or '.join(ALGORITHMS)}")
-    if objective not in OBJECTIVES:
-        raise InputError("objective", f"objective {objective!r} is unknown: use {' or '.join(OBJECTIVES)}")
+    check_names(algorithm, objective)
     given = dict(hyperparameters or {})
     defaults: Settings = DEFAULTS[algorithm, objective]
     if (algorithm, objective) == ("svd", "rating"):
