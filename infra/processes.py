@@ -34,13 +34,21 @@ class ProcessSpec:
     optional: bool = False
 
 
-def die_with_parent() -> None:
-    """Run between fork and exec: the kernel then sends SIGKILL when the thread that forked us ends.
+def dying_with(parent: int) -> Callable[[], None]:
+    """What to run between fork and exec, so that the kernel sends SIGKILL when the forking thread ends.
 
-    Linux counts the *thread*, so fork from one that lives as long as the child should.
+    Linux counts the *thread*, so fork from one that lives as long as the child should. ``parent`` is the
+    process id of the one who forks.
     """
-    if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+
+    def ask() -> None:
+        if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+        # The kernel tells nothing of a parent that ended before we asked.
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return ask
 
 
 def spawn(spec: ProcessSpec) -> subprocess.Popen[bytes]:
@@ -54,7 +62,7 @@ def spawn(spec: ProcessSpec) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, bound before the fork
+            preexec_fn=dying_with(os.getpid()),  # noqa: PLW1509 - system calls alone, bound before the fork
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.aws import Target
-from infra.processes import die_with_parent
+from infra.processes import dying_with
 from marquee.errors import DeployError
 
 QUICK_WAITERS = Path(__file__).parent / "botocore"
@@ -36,7 +36,7 @@ def deploy(folder: Path, stage: str, target: Target) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        preexec_fn=die_with_parent,
+        preexec_fn=dying_with(os.getpid()),
     )
     if done.returncode != 0:
         tail = "\n".join(done.stdout.strip().splitlines()[-_LAST_LINES:])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from infra import paths
 from infra.deploy import archive, elf, layer_rules
-from infra.processes import die_with_parent
+from infra.processes import dying_with
 from marquee.errors import DeployError
 
 NAMES = ("core", "numpy", "scipy", "arrow", "lake", "kafka", "mlflow")
@@ -145,6 +145,8 @@ def _install(layer: str, requirements: Path, site: Path) -> None:
         *("--python-platform", _PLATFORM, "--python-version", RUNTIME.removeprefix("python")),
         *("--target", str(site), "--requirement", str(requirements)),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=die_with_parent)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, preexec_fn=dying_with(os.getpid())
+    )
     if done.returncode != 0:
         raise DeployError(f"layer {layer}: the wheels could not be installed:\n{done.stderr.strip()}")

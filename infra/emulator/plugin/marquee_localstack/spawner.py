@@ -78,9 +78,11 @@ def _kill_family(child: _Child) -> None:
         _kill(pid)
 
 
-def _exec(request: dict[str, object], output: int) -> None:
+def _exec(request: dict[str, object], output: int, parent: int) -> None:
     os.setsid()
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before we asked, of which the kernel tells nothing
+        os._exit(127)
     signal.set_wakeup_fd(-1)
     for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
         signal.signal(signum, signal.SIG_DFL)
@@ -134,10 +136,11 @@ class Spawner:
             return None
         request = json.loads(data)
         control, output = socket.socket(fileno=descriptors[0]), descriptors[1]
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             try:
-                _exec(request, output)
+                _exec(request, output, parent)
             except BaseException as error:  # noqa: BLE001 - a forked child must never return into our loop
                 os.write(2, f"cannot start {request['argv'][0]}: {error}\n".encode())
             finally:
