@@ -66,7 +66,7 @@ demo: setup  ## the main job, end to end, on this machine (RATINGS=path replays 
 	@$(BIN)/marquee demo $(if $(RATINGS),--ratings "$(RATINGS)")
 
 test: setup check $(if $(shell command -v java),$(STAMP)/spark)  ## lint, types, import contracts, then every test
-	@OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests/unit -q  # their matrices are small: a second thread only waits
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests/unit -q -n auto  # a process per core, so one BLAS thread in each
 	@$(BIN)/pytest tests/integration tests/e2e -q -m "not soak"
 
 soak: setup  ## the full-length runs: drains killed 50 times and more, backlogs beyond memory, 30 million ratings

@@ -103,7 +103,7 @@ def _required(command: Any, but: str) -> list[str]:
 @pytest.mark.parametrize(
     ("path", "flag", "option"),
     RANGED,
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+    ids=[f"{' '.join(path)} {flag}" for path, flag, _ in RANGED],
 )
 def test_a_number_out_of_range_is_refused_with_the_range(
     path: tuple[str, ...], flag: str, option: OptionInfo
