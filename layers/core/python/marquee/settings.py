@@ -123,7 +123,7 @@ class IngestSettings(FromEnvironment):
         "INGEST_BATCH_MESSAGES", "messages per commit, at most", 500_000, minimum=1, maximum=5_000_000
     )
     batch_bytes: int = setting(
-        "INGEST_BATCH_BYTES", "bytes of message values per commit, at most", 64_000_000, minimum=1_000
+        "INGEST_BATCH_BYTES", "bytes of message values per commit, at most", 32_000_000, minimum=1_000
     )
     topic_epoch: int = setting(
         "INGEST_TOPIC_EPOCH",
