@@ -6,6 +6,7 @@ events table made anew, begins another one, so that what is left of the old is n
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Self
 
@@ -77,6 +78,11 @@ class State:
     def key_of(self, shard: int) -> str:
         """Key of a shard."""
         return shard_key(self.generation, shard)
+
+
+def model_ids(folders: Iterable[str]) -> list[str]:
+    """Those of the folders under ``models/`` that are a model's, finished or not."""
+    return [name for name in folders if not name.startswith("_")]
 
 
 def shard_key(generation: str, shard: int) -> str:

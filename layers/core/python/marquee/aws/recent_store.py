@@ -101,7 +101,7 @@ class RecentStore:
         checkpoint : told ``shard`` and ``state`` as they are written.
         """
         microseconds = round(until.timestamp() * 1e6)
-        removed = 0
+        removed = found = 0
         while (standing := self.state()) is not None:
             state, tag = standing
 
@@ -110,7 +110,6 @@ class RecentStore:
                 found = len(shard.of(user_id))
                 return shard.without(user_id, microseconds, int(until.timestamp()))
 
-            found = 0
             self.change(state, state.shard_of(user_id), without)
             removed += found
             checkpoint("shard")
