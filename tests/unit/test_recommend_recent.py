@@ -88,7 +88,7 @@ def scores_of(cells: Mapping[int, float]) -> Any:
 
 
 def wanted(rating: float | None, minutes: float) -> float | None:
-    """How much a movie is wanted: from 8 of 10 on by the rating, else whole when 70 of 100 minutes were seen."""
+    """How much a movie is wanted: by a rating of 8 or more, or whole when 70 of its 100 minutes were seen."""
     if rating is not None:
         return 1 + 2.5 * (rating / 10 - 0.9) if rating >= 8 else None
     return 1.0 if minutes >= 70 else None

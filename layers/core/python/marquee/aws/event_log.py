@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -17,7 +17,6 @@ from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from marquee.aws.lake import EVENTS_KEY
-from marquee.aws.model_reader import ObjectStore
 from marquee.errors import StorageError
 from marquee.events.recent import MAX_ID_CHARACTERS, News, Rated, Recent, Watched
 from marquee.events.schema import EVENTS
@@ -64,6 +63,12 @@ class Commit:
         return sum(int(json.loads(one.statistics).get("numRecords", 0)) for one in self.files)
 
 
+class Objects(Protocol):
+    """Where the lake's files are read from, see :class:`~marquee.aws.bucket.Bucket`."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+
 class EventLog:
     """The log of the events table.
 
@@ -72,7 +77,7 @@ class EventLog:
     objects : the bucket that the lake stands in.
     """
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: Objects) -> None:
         self._objects = objects
 
     def commit(self, version: int) -> Commit | None:
