@@ -87,7 +87,7 @@ class Service:
 def service(running_stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     functions = tmp_path_factory.mktemp("lately")
     write_apps(functions, STAGE)
-    for app in ("ingest", "recommend"):
+    for app in ("ingest", "recommend", "registry"):
         real(functions, app)
     kafka = replace(running_stack.kafka, topic="lately", group="lately")
     admin.ensure_topic(kafka.bootstrap_servers, kafka.topic, 2)

@@ -252,6 +252,18 @@ def test_what_is_older_than_the_days_kept_is_left_out(lake: Lake, objects: Folde
     assert sound(follow(lake, objects, SETTINGS, now=lambda: later)).rows == 0
 
 
+def test_what_nobody_touches_any_more_goes_in_time(lake: Lake, objects: Folder) -> None:
+    drained_in_steps(lake, make_log(), 60)
+    follow(lake, objects, SETTINGS)
+    later = (datetime.now(UTC) + timedelta(days=8)).timestamp()
+    for left, minute in zip((4, 3, 2, 1, 0), range(5), strict=True):
+        sound(follow(lake, objects, SETTINGS, now=lambda at=later + 60 * minute: at))
+        state = RecentStore(objects).state()
+        assert state is not None
+        held = [RecentStore(objects).shard(state[0], shard).lines for shard in range(5)]
+        assert sum(map(bool, held)) == left
+
+
 def test_the_newest_movies_of_a_user_are_kept(lake: Lake, objects: Folder) -> None:
     log: Log = {0: [f"2026-11-23T10:{minute:02}:05,7,GET /rate/m{minute}=4".encode() for minute in range(20)]}
     drained_in_steps(lake, log, 6)

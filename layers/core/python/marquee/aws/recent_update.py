@@ -28,7 +28,7 @@ _THREADS = 8
 _GROUP_ROWS = 200_000
 """Commits are taken in together up to so many rows: each group writes the shards it touches once."""
 _MAX_SECONDS = 20.0
-_DAY_SECONDS = 86_400
+_DAY_SECONDS, _MINUTE_SECONDS = 86_400, 60
 _SHOWN = 20
 _log = logging.getLogger(__name__)
 
@@ -125,7 +125,8 @@ class _Run:
         self._lake, self._settings, self._report = lake, settings, report
         self._log, self._store = EventLog(objects), RecentStore(objects)
         self._checkpoint = checkpoint
-        self._since = int(now() - settings.days * _DAY_SECONDS)
+        self._now = int(now())
+        self._since = int(self._now - settings.days * _DAY_SECONDS)
 
     def go(self, in_time: Callable[[], bool]) -> None:
         table = self._lake.load(EVENTS_KEY)
@@ -133,10 +134,17 @@ class _Run:
             return
         end, table_id = int(table.version()), str(table.metadata().id)
         try:
-            self._take_in(self._standing(table_id, end), end, in_time)
+            state = self._standing(table_id, end)
+            self._take_in(state, end, in_time)
+            self._sweep(state)
         except CorruptObjectError as error:  # a state or a shard: all of it stands in the log as well
             _log.warning("recent events are begun anew: %s", error)
             self._take_in(self._begin(table_id, end, *self._store.whatever_stands()), end, in_time)
+
+    def _sweep(self, state: State) -> None:
+        """Drop what is too old from one shard, each minute another: no drain may ever touch it again."""
+        shard = self._now // _MINUTE_SECONDS % state.shards
+        self._store.change(state, shard, lambda before: before.swept(self._since))
 
     def _standing(self, table_id: str, end: int) -> State:
         """The state to go on from: of this table, and of as many shards as the setting says."""

@@ -188,6 +188,11 @@ class Shard:
             lines[user_id] = _written(user_id, until, _newest(known.values(), bounds), arrived)
         return Shard(version, self._with(lines, bounds.since))
 
+    def swept(self, since: int) -> "Shard":
+        """This shard without users of whom nothing arrived since ``since``; itself when there are none."""
+        lines = [line for line in self.lines if _arrived(line) >= since]
+        return self if len(lines) == len(self.lines) else Shard(self.version, lines)
+
     def without(self, user_id: int, until: int, arrived: int) -> "Shard":
         """This shard without what the user did, and without taking in again what they did up to ``until``.
 
