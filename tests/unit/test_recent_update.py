@@ -82,6 +82,14 @@ def test_many_commits_are_taken_in_at_once(lake: Lake, objects: Folder) -> None:
     assert standing(objects) == expected(lake)
 
 
+def test_more_commits_than_one_group_takes_are_taken_in_group_by_group(lake: Lake, objects: Folder) -> None:
+    drained_in_steps(lake, {0: lines(110)}, 1)
+    advanced: list[str] = []
+    report = sound(follow(lake, objects, SETTINGS, checkpoint=advanced.append))
+    assert (report.commits, advanced.count("advanced")) == (version(lake) + 1, 2)
+    assert standing(objects) == expected(lake)
+
+
 def test_without_a_lake_nothing_happens(lake: Lake, objects: Folder) -> None:
     assert sound(follow(lake, objects, SETTINGS)).commits == 0
     drained_in_steps(lake, make_log(), 60)

@@ -16,6 +16,7 @@ from deltalake import DeltaTable, QueryBuilder, Schema
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
+from marquee.aws.ahead import ahead
 from marquee.aws.lake import EVENTS_KEY
 from marquee.errors import StorageError
 from marquee.events.recent import MAX_ID_CHARACTERS, News, Rated, Recent, Watched
@@ -142,16 +143,16 @@ class EventLog:
     def _copied(self, commits: Sequence[Commit], folder: Path) -> tuple[list[AddAction], list[Added]]:
         named: list[AddAction] = []
         gone: list[Added] = []
-        for commit in commits:
-            for one in commit.files:
-                payload = self._objects.get(f"{EVENTS_KEY}/{one.path}")
-                if payload is None:
-                    gone.append(one)
-                    continue
-                name = f"{len(named)}.parquet"
-                (folder / name).write_bytes(payload)
-                values = {_VERSION: str(commit.version)}
-                named.append(AddAction(name, len(payload), values, one.modified, True, one.statistics))
+        files = [(commit.version, one) for commit in commits for one in commit.files]
+        payloads = ahead(lambda one: self._objects.get(f"{EVENTS_KEY}/{one[1].path}"), files)
+        for (version, one), payload in zip(files, payloads, strict=True):
+            if payload is None:
+                gone.append(one)
+                continue
+            name = f"{len(named)}.parquet"
+            (folder / name).write_bytes(payload)
+            values = {_VERSION: str(version)}
+            named.append(AddAction(name, len(payload), values, one.modified, True, one.statistics))
         return named, gone
 
 

@@ -25,8 +25,8 @@ from marquee.events.recent import Bounds, News
 from marquee.settings import RecentSettings
 
 _THREADS = 8
-_GROUP_ROWS = 200_000
-"""Commits are taken in together up to so many rows: each group writes the shards it touches once."""
+_GROUP_ROWS, _GROUP_COMMITS = 200_000, 100
+"""Commits are taken in together up to so many: each group writes the shards it touches once."""
 _MAX_SECONDS = 20.0
 _DAY_SECONDS, _MINUTE_SECONDS = 86_400, 60
 _SHOWN = 20
@@ -210,9 +210,9 @@ class _Run:
     def _group(self, first: int, end: int) -> tuple[list[Commit], int]:
         """Some commits in a row, and the last version that they reach."""
         commits: list[Commit] = []
-        rows, version = 0, first
-        while version <= end:
-            found = self._log.commit(version)
+        rows, last = 0, first - 1
+        versions = range(first, min(end + 1, first + _GROUP_COMMITS))
+        for version, found in zip(versions, ahead(self._log.commit, versions, _THREADS), strict=True):
             if found is None:
                 self._skip(version, version + 1)
             elif commits and rows + found.rows > _GROUP_ROWS:
@@ -220,8 +220,8 @@ class _Run:
             else:
                 commits.append(found)
                 rows += found.rows
-            version += 1
-        return commits, version - 1
+            last = version
+        return commits, last
 
     def _write(self, state: State, commits: list[Commit], last: int, forgotten: Mapping[int, int]) -> None:
         news, gone = self._log.news(commits, state.shards)
