@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from marquee.aws import event_log
 from marquee.aws.compaction import compact
 from marquee.aws.forgotten import forget
 from marquee.aws.lake import EVENTS_KEY, Lake
@@ -79,6 +80,15 @@ def test_many_commits_are_taken_in_at_once(lake: Lake, objects: Folder) -> None:
     drained_in_steps(lake, make_log(), 7)
     report = sound(follow(lake, objects, SETTINGS))
     assert (report.commits, report.shards) == (version(lake) + 1, 5)
+    assert standing(objects) == expected(lake)
+
+
+def test_many_rows_are_reduced_some_shards_at_a_time(
+    lake: Lake, objects: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "_ROWS_AT_ONCE", 11)
+    drained_in_steps(lake, make_log(), 20)
+    sound(follow(lake, objects, RecentSettings(shards=9)))
     assert standing(objects) == expected(lake)
 
 

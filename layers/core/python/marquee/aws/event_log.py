@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -35,9 +36,14 @@ SELECT user_id, movie_id, {_VERSION} AS version,
     {_LAST.format("partition", "rated_partition")}, {_LAST.format('"offset"', "rated_offset")}
 FROM rows
 WHERE kind IN ('rate', 'watch') AND character_length(movie_id) <= {MAX_ID_CHARACTERS}
+    AND user_id % {{shards}} >= {{first}} AND user_id % {{shards}} < {{end}}
 GROUP BY user_id, movie_id, {_VERSION}
 ORDER BY user_id % {{shards}}, user_id
 """
+
+
+_ROWS_AT_ONCE = 50_000
+"""Rows are reduced in several passes, each of some shards: a pass's memory grows with the rows it reduces."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,11 @@ class Commit:
     def rows(self) -> int:
         """How many rows the files say they have."""
         return sum(int(json.loads(one.statistics).get("numRecords", 0)) for one in self.files)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the files take."""
+        return sum(one.size_bytes for one in self.files)
 
 
 class Objects(Protocol):
@@ -138,7 +149,10 @@ class EventLog:
         except BaseException:
             folder.cleanup()
             raise
-        return _by_shard(folder, named, {one.version: one.at for one in commits}, shards), gone
+        passes = min(shards, 1 + sum(one.rows for one in commits) // _ROWS_AT_ONCE)
+        ends = [shards * number // passes for number in range(passes + 1)]
+        at = {one.version: one.at for one in commits}
+        return _by_shard(folder, named, at, list(pairwise(ends))), gone
 
     def _copied(self, commits: Sequence[Commit], folder: Path) -> tuple[list[AddAction], list[Added]]:
         named: list[AddAction] = []
@@ -163,7 +177,10 @@ def _added(add: dict[str, Any]) -> Added:
 
 
 def _by_shard(
-    folder: "tempfile.TemporaryDirectory[str]", named: list[AddAction], at: dict[int, int], shards: int
+    folder: "tempfile.TemporaryDirectory[str]",
+    named: list[AddAction],
+    at: dict[int, int],
+    passes: list[tuple[int, int]],
 ) -> Iterator[tuple[int, list[News]]]:
     with folder:
         if not named:
@@ -174,18 +191,11 @@ def _by_shard(
             )
             builder = QueryBuilder().register("rows", DeltaTable(folder.name))
             builder.execute("SET datafusion.execution.target_partitions = 1")
-            current, news = -1, list[News]()
-            sql = _SQL.format(shards=shards)
-            for batch in builder.execute(sql):
-                for row in pa.record_batch(batch).to_pylist():
-                    shard = row["user_id"] % shards
-                    if shard != current and news:
-                        yield current, news
-                        news = []
-                    current = shard
-                    news.append(_news(row, at[row["version"]]))
-            if news:
-                yield current, news
+            for first, end in passes:
+                sql = _SQL.format(shards=passes[-1][1], first=first, end=end)
+                rows = (row for batch in builder.execute(sql) for row in pa.record_batch(batch).to_pylist())
+                for shard, its in groupby(rows, key=lambda row: row["user_id"] % passes[-1][1]):
+                    yield shard, [_news(row, at[row["version"]]) for row in its]
         except (DeltaError, OSError, pa.ArrowException) as error:
             raise StorageError(
                 f"rows of {EVENTS_KEY} that were just added cannot be read: {error}"

@@ -25,8 +25,9 @@ from marquee.events.recent import Bounds, News
 from marquee.settings import RecentSettings
 
 _THREADS = 8
-_GROUP_ROWS, _GROUP_COMMITS = 200_000, 100
-"""Commits are taken in together up to so many: each group writes the shards it touches once."""
+_GROUP_ROWS, _GROUP_COMMITS, _GROUP_BYTES = 200_000, 100, 64_000_000
+"""Commits are taken in together up to so much: each group writes the shards it touches once. Of the function's
+disk, 512 MB, a group takes what its files take."""
 _MAX_SECONDS = 20.0
 _DAY_SECONDS, _MINUTE_SECONDS = 86_400, 60
 _SHOWN = 20
@@ -210,16 +211,16 @@ class _Run:
     def _group(self, first: int, end: int) -> tuple[list[Commit], int]:
         """Some commits in a row, and the last version that they reach."""
         commits: list[Commit] = []
-        rows, last = 0, first - 1
+        rows, size, last = 0, 0, first - 1
         versions = range(first, min(end + 1, first + _GROUP_COMMITS))
         for version, found in zip(versions, ahead(self._log.commit, versions, _THREADS), strict=True):
             if found is None:
                 self._skip(version, version + 1)
-            elif commits and rows + found.rows > _GROUP_ROWS:
+            elif commits and (rows + found.rows > _GROUP_ROWS or size + found.size_bytes > _GROUP_BYTES):
                 break
             else:
                 commits.append(found)
-                rows += found.rows
+                rows, size = rows + found.rows, size + found.size_bytes
             last = version
         return commits, last
 
