@@ -26,8 +26,8 @@ from marquee.settings import RecentSettings
 
 _THREADS = 8
 _GROUP_ROWS, _GROUP_COMMITS, _GROUP_BYTES = 200_000, 100, 64_000_000
-"""Commits are taken in together up to so much: each group writes the shards it touches once. Of the function's
-disk, 512 MB, a group takes what its files take."""
+"""Commits are taken in together up to so much: each group writes the shards it touches once. Its files lie on
+the function's own disk meanwhile, which has 512 MB."""
 _MAX_SECONDS = 20.0
 _DAY_SECONDS, _MINUTE_SECONDS = 86_400, 60
 _SHOWN = 20
