@@ -9,16 +9,23 @@ from marquee.aws.bucket import Bucket
 from marquee.aws.http_api import HttpResponse, in_our_shape
 from marquee.aws.model_reader import ModelReader
 from marquee.aws.provenance import HEADERS
+from marquee.aws.recent_reader import RecentReader
 from marquee.aws.recommend_api import RecommendApi
 from marquee.aws.s3_client import make_s3_client
-from marquee.settings import MetricsSettings, RecommendSettings, StorageSettings
+from marquee.settings import MetricsSettings, RecentSettings, RecommendSettings, StorageSettings
 
 storage = StorageSettings.from_env()
-settings, metrics = RecommendSettings.from_env(), MetricsSettings.from_env()
+settings, metrics, newest = (
+    RecommendSettings.from_env(),
+    MetricsSettings.from_env(),
+    RecentSettings.from_env(),
+)
+bucket = Bucket(make_s3_client(storage), storage.bucket)
+recent = RecentReader(bucket, seconds=newest.seconds, cache_bytes=newest.cache_bytes)
 cors = CORSConfig(settings.cors_origin, expose_headers=HEADERS) if settings.cors_origin else False
 api = RecommendApi(
     ModelReader(
-        Bucket(make_s3_client(storage), storage.bucket),
+        bucket,
         model_id=settings.model_id,
         cache_bytes=settings.cache_bytes,
         latest_seconds=settings.latest_seconds,
@@ -27,6 +34,7 @@ api = RecommendApi(
     namespace=metrics.namespace,
     code_version=metrics.code_version,
     forced=settings.model_forced == 1,
+    recent=recent if newest.events == "on" else None,
 )
 if settings.function_name:  # `chalice deploy` imports this file too, where there is nothing to answer
     api.open()

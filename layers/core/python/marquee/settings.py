@@ -362,6 +362,49 @@ class RecommendSettings(FromEnvironment):
 
 
 @dataclass(frozen=True)
+class RecentSettings(FromEnvironment):
+    """What users did since their model was trained: kept by ingest, folded in by the API."""
+
+    events: str = setting(
+        "RECENT_EVENTS",
+        "whether `GET /recommend/{user_id}` folds in what the user did since the model's data",
+        "on",
+        choices=("on", "off"),
+    )
+    shards: int = setting(
+        "RECENT_SHARDS",
+        "objects that users' newest events are spread over, by user id; odd numbers spread best",
+        255,
+        minimum=1,
+        maximum=99_999,
+    )
+    days: float = setting(
+        "RECENT_DAYS",
+        "days that newest events are kept; longer than any model serves without being trained anew",
+        7.0,
+        minimum=0.01,
+        maximum=30,
+    )
+    movies: int = setting(
+        "RECENT_MOVIES",
+        "movies of a user whose newest events are kept, at most",
+        64,
+        minimum=1,
+        maximum=500,
+    )
+    seconds: float = setting(
+        "RECENT_SECONDS",
+        "how long the API trusts what it read of newest events, in seconds",
+        5.0,
+        minimum=0,
+        maximum=3_600,
+    )
+    cache_bytes: int = setting(
+        "RECENT_CACHE_BYTES", "memory for newest events, in bytes", 64_000_000, minimum=1_000_000
+    )
+
+
+@dataclass(frozen=True)
 class ApiSettings(FromEnvironment):
     """Who may call the API, and how fast."""
 
