@@ -53,10 +53,6 @@ class RecentReader:
         self._state: tuple[State | CorruptObjectError | None, float] | None = None
         self._failure: tuple[str, float] | None = None
 
-    def begin(self) -> None:
-        """Have the state read, before a request asks for it."""
-        self._background.begin("state", self._read_state)
-
     def since(self, version: int, user_id: int, wait_seconds: float) -> tuple[Recent, ...]:
         """The movies that the user rated or watched by commits after ``version``, the newest last.
 

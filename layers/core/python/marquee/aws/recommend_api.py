@@ -76,8 +76,6 @@ class RecommendApi:
 
     def open(self) -> None:
         """Load the model before a request asks for it; when there is none, the next request looks again."""
-        if self._recent is not None:
-            self._recent.begin()
         try:
             self._model(time.perf_counter())
         except NoModelError as error:
