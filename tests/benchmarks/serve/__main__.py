@@ -56,7 +56,7 @@ class Part(StrEnum):
 
 def main(
     only: Annotated[list[Part] | None, typer.Option(help="Run this part; may be repeated.")] = None,
-    rounds: Annotated[int, typer.Option(min=3, help="Rounds of the handler, and starts of a process.")] = 9,
+    rounds: Annotated[int, typer.Option(min=3, help="Rounds of the handler; twice as many starts.")] = 9,
     output: Annotated[Path, typer.Option(help="Where the figures go.")] = BUILD / "bench-serve.json",
     *,
     quick: Annotated[bool, typer.Option(help="Sizes that take seconds and say nothing, for tests.")] = False,
@@ -115,7 +115,7 @@ def _child(
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        preexec_fn=dying_with(os.getpid()),  # noqa: PLW1509 - system calls alone, bound before the fork
+        preexec_fn=dying_with(os.getpid()),
     )
     return list(json.loads(done.stdout.splitlines()[-1]))
 
@@ -123,7 +123,7 @@ def _child(
 def _cold(rounds: int, quick: bool) -> list[dict[str, Any]]:
     from tests.benchmarks.serve import cold
 
-    raw = cold.measured(300, 1, _QUICK_USERS) if quick else cold.measured(20_000, rounds, TRAINING_USERS)
+    raw = cold.measured(300, 1, _QUICK_USERS) if quick else cold.measured(20_000, 2 * rounds, TRAINING_USERS)
     return [figures.cold_row(row) for row in raw]
 
 

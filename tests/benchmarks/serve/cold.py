@@ -5,8 +5,8 @@ over one another and nothing else on the path. The other one imports NumPy and b
 Ours opens a model of 20,000 × 64 from S3 on LocalStack while it starts, and its answer waits for a user's
 shard.
 
-``layers with bytecode`` is a start after others, on layers that Python could write its bytecode into, as
-on the emulator; ``layers as shipped`` is one without any, as on AWS, whose layers cannot be written to.
+``as on AWS`` no folder can be written to, so Python finds the bytecode that the layers were shipped with, and
+compiles the function's own code each time; ``after other starts`` it finds all, as on the emulator.
 """
 
 import json
@@ -44,8 +44,8 @@ import numpy
 def app(event, context):
     return {"statusCode": 200, "body": "", "headers": {"X-Marquee-Source": "model"}}
 """
-WAYS = {"layers with bytecode": True, "layers as shipped": False}
-"""Whether Python may write its bytecode there."""
+WAYS = {"as on AWS": False, "after other starts": True}
+"""Whether Python may write bytecode to the folders of function and layers."""
 MODEL_ID = "svd-000000000001"
 _ARN = f"arn:aws:lambda:{REGION}:000000000000:function:marquee-recommend-local:live"
 

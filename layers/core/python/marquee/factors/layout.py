@@ -24,7 +24,7 @@ COLD_START = "cold_start.npy"
 COLD_START_ITEMS = 1_000
 MAX_USER_SHARDS = 99_999
 SHARD_BYTES = 128 * 1024
-"""The optimum of a measured sweep (`make bench-serve`), a flat one: from 64 to 256 KiB it is within some 5 %."""
+"""The optimum of the sweep of `make bench-serve`, a flat one: 64 to 256 KiB are within some 5 % of it."""
 
 UNREADABLE = (
     ValueError,
@@ -52,7 +52,8 @@ def choose_user_shards(users: int, rank: int, seen: int, shard_bytes: int = SHAR
     """How many shards bring one user's row with a GET of about ``shard_bytes``.
 
     Smaller shards bring fewer neighbours into the cache, cost a PUT each and an entry in the manifest that
-    every cold start reads; larger ones take longer to transfer and to check. The count is odd: ids that share a factor of two still spread over all shards.
+    every cold start reads; larger ones take longer to transfer and to check. The count is odd: ids that share
+    a factor of two still spread over all shards.
 
     Parameters
     ----------
