@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 SYNC = $(UV) pip install --quiet --require-hashes
 STAMP := build/stamps
 
-.PHONY: help setup demo test soak up down status check fmt spark spark-pack bench bench-train bench-ingest lock clean
+.PHONY: help setup demo test soak up down status check fmt spark spark-pack bench bench-train bench-ingest bench-serve lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -104,6 +104,9 @@ bench-train: $(STAMP)/bench  ## our models beside Surprise, implicit, EASE^R (DA
 
 bench-ingest: setup $(STAMP)/bench  ## the drain beside a bare consumer and the seed's way, on Apache Kafka
 	@$(BIN)/python -m tests.benchmarks.ingest
+
+bench-serve: setup $(STAMP)/bench  ## the recommend function beside implicit and the seed's way; shards, cold starts, the API
+	@PYTHONPATH=infra/emulator/plugin $(BIN)/python -m tests.benchmarks.serve
 
 clean: down  ## remove everything `make` made
 	rm -rf .venv build functions/*/.chalice/config.json functions/*/.chalice/deployed functions/*/.chalice/deployments

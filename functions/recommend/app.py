@@ -5,27 +5,28 @@ from typing import Any
 
 from chalice import Chalice, CORSConfig, Response
 
-from marquee.aws.bucket import Bucket
 from marquee.aws.http_api import HttpResponse, in_our_shape
 from marquee.aws.model_reader import ModelReader
 from marquee.aws.provenance import HEADERS
 from marquee.aws.recent_reader import RecentReader
 from marquee.aws.recommend_api import RecommendApi
-from marquee.aws.s3_client import make_s3_client
-from marquee.settings import MetricsSettings, RecentSettings, RecommendSettings, StorageSettings
-
-storage = StorageSettings.from_env()
-settings, metrics, newest = (
-    RecommendSettings.from_env(),
-    MetricsSettings.from_env(),
-    RecentSettings.from_env(),
+from marquee.aws.s3_reader import S3Reader
+from marquee.settings import (
+    CredentialSettings,
+    MetricsSettings,
+    RecentSettings,
+    RecommendSettings,
+    StorageSettings,
 )
-bucket = Bucket(make_s3_client(storage), storage.bucket)
-recent = RecentReader(bucket, seconds=newest.seconds, cache_bytes=newest.cache_bytes)
+
+settings, metrics = RecommendSettings.from_env(), MetricsSettings.from_env()
+newest = RecentSettings.from_env()
+objects = S3Reader(StorageSettings.from_env(), CredentialSettings.from_env())
+recent = RecentReader(objects, seconds=newest.seconds, cache_bytes=newest.cache_bytes)
 cors = CORSConfig(settings.cors_origin, expose_headers=HEADERS) if settings.cors_origin else False
 api = RecommendApi(
     ModelReader(
-        bucket,
+        objects,
         model_id=settings.model_id,
         cache_bytes=settings.cache_bytes,
         latest_seconds=settings.latest_seconds,

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from infra import paths
-from infra.deploy import archive, elf, layer_rules
+from infra.deploy import archive, bytecode, elf, layer_rules
 from infra.processes import dying_with
 from marquee.errors import DeployError
 
@@ -21,7 +21,9 @@ NAMES = ("core", "numpy", "scipy", "arrow", "lake", "kafka", "mlflow")
 RUNTIME = "python3.13"
 _PLATFORM = "x86_64-manylinux_2_28"
 _LARGEST = 10
-_BUILDER = (Path(__file__), Path(archive.__file__), Path(elf.__file__), Path(layer_rules.__file__))
+_BUILDER = tuple(Path(str(part.__file__)) for part in (archive, bytecode, elf, layer_rules))
+_WITH_BYTECODE = ("core", "numpy")
+"""Those of the function that somebody waits for; the bytecode of others would not fit beside them."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def build(
         return cached
     progress(f"building layer {name}")
     members = _own_members(folder) if (folder / "python").is_dir() else _wheel_members(folder)
+    if name in _WITH_BYTECODE:
+        members = bytecode.with_bytecode(members)
     path = output / f"{name}.zip"
     archive.write(path, members)
     sizes = sorted(
@@ -108,7 +112,7 @@ def _cached(name: str, inputs: str, output: Path) -> BuiltLayer | None:
 def _inputs_hash(folder: Path) -> str:
     """Hash over the layer's sources and over the code that builds it."""
     digest = hashlib.sha256()
-    for path in (*_BUILDER, *sorted(folder.rglob("*"))):
+    for path in (Path(__file__), *_BUILDER, *sorted(folder.rglob("*"))):
         if path.is_file() and "__pycache__" not in path.parts:
             name = path.relative_to(folder) if path.is_relative_to(folder) else path.name
             digest.update(f"{name}\0{path.stat().st_size}\0".encode() + path.read_bytes())

@@ -106,21 +106,27 @@ def _head(runs: int) -> dict[str, Any]:
     return {
         "format": 1,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code_version": _commit(),
-        "machine": {
-            "processors": os.cpu_count(),
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS"),
-            "load_average": round(os.getloadavg()[0], 2),
-        },
+        "code_version": commit(),
+        "machine": machine(),
         "runs": runs,
         "benchmarks": [],
     }
 
 
-def _commit() -> str | None:
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "processors": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS"),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def commit() -> str | None:
+    """The git commit of the work tree; None outside one."""
     try:
         done = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False

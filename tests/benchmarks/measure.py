@@ -16,6 +16,7 @@ MIN_RUNS = 3
 _SLICE_SECONDS = 0.001
 _SLICES_SECONDS = 0.05
 """A contestant's slices in one round take about so long together, and at least one is taken."""
+_TURN_SECONDS = 0.08
 _MOST_CALLS = 10_000
 
 
@@ -82,6 +83,26 @@ def take_turns(contestants: Mapping[str, Callable[[], object]], runs: int) -> di
         for name, found in seconds.items():
             rounds[name].append(min(found))
     return rounds
+
+
+def time_calls(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[list[float]]]:
+    """Seconds of every single call of each contestant, by round: for percentiles, and for ratios of medians.
+
+    In a round each contestant has a turn of calls in a row, for about :data:`_TURN_SECONDS` and three at
+    least (one, where that already takes longer); every other round goes backwards. Two calls of each are not
+    counted.
+    """
+    once = {name: _once(call) for name, call in contestants.items()}
+    calls = {name: _calls_of(took) for name, took in once.items()}
+    found: dict[str, list[list[float]]] = {name: [] for name in contestants}
+    for number in range(rounds):
+        for name in list(contestants) if number % 2 == 0 else reversed(list(contestants)):
+            found[name].append([_slice(contestants[name], 1) for _ in range(calls[name])])
+    return found
+
+
+def _calls_of(seconds: float) -> int:
+    return 1 if seconds > _TURN_SECONDS else min(_MOST_CALLS, max(3, math.ceil(_TURN_SECONDS / seconds)))
 
 
 def _slice(call: Callable[[], object], calls: int) -> float:

@@ -64,9 +64,17 @@ def _write_apps(folder: Path) -> None:
 
 
 def release_api(
-    stack: RunningStack, folder: Path, *, bucket: str, recommend: RecommendSettings | None = None
+    stack: RunningStack,
+    folder: Path,
+    *,
+    bucket: str,
+    recommend: RecommendSettings | None = None,
+    objects: Mapping[str, bytes] | None = None,
 ) -> str:
-    """Deploy and release one model; the URL of the live stage. A second time it is the same API, changed."""
+    """Deploy and release one model; the URL of the live stage. A second time it is the same API, changed.
+
+    ``objects`` are of another model than the unit tests' small one, under the same id.
+    """
     if not any(folder.iterdir()):
         _write_apps(folder)
     storage: StorageSettings = replace(stack.storage, bucket=bucket)
@@ -79,7 +87,7 @@ def release_api(
         replace(stack.settings, functions_dir=str(folder)),
     )
     made = deployment.deploy(STAGE, stack.target, settings)
-    for key, payload in model_objects().items():
+    for key, payload in (objects or model_objects()).items():
         stack.target.client("s3").put_object(Bucket=bucket, Key=key, Body=payload)
     Releaser(stack.target, STAGE, bucket).release(MODEL, force=True)
     return api.url(stack.target, made.api_id, api.LIVE_STAGE)

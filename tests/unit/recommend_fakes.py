@@ -16,6 +16,7 @@ from marquee.factors import layout
 from marquee.factors.layout import Items, UserShard
 from marquee.factors.liking import Liking
 from marquee.factors.manifest import Manifest, Shapes, file_entry
+from marquee.factors.model import Factors
 from marquee.factors.user_objective import FOLD_IN, UserObjective, encode_user_objective
 
 DATA = Path(__file__).parent / "data"
@@ -106,38 +107,43 @@ def model_objects(
     shards: int = 3,
     seed: int = 0,
     fold_in: bool = True,
+    factors: Factors | None = None,
+    seen_each: int = 5,
+    top_k: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
     """The objects of a random ranking model: users 1 … ``users``, of whom user u gave items u … u + 4 a 9.
 
     Item i is called ``movie+i``; odd ones have no title, every seventh no year. The cold-start list goes from
-    the last item down.
+    the last item down. Factors that are given say how many users and items there are.
     """
     rng = np.random.default_rng(seed)
+    if factors is None:
+        random = [rng.normal(size=(rows, rank)).astype(np.float32) for rows in (users, items)]
+        factors = Factors(random[0], random[1])
+    users, items, rank = factors.users, factors.items, factors.rank
     user_ids = np.arange(1, users + 1, dtype=np.int64)
-    factors = rng.normal(size=(users, rank)).astype(np.float32)
     catalogue = Items(
         ids=[f"movie+{row}" for row in range(items)],
         titles=[None if row % 2 else f"Movie {row}" for row in range(items)],
         years=[None if row % 7 == 0 else 1980 + row % 40 for row in range(items)],
         genres=[GENRES[row % len(GENRES)] for row in range(items)],
     )
-    item_factors = rng.normal(size=(items, rank)).astype(np.float32)
     files = {
-        layout.ITEM_FACTORS: layout.encode_array(item_factors),
+        layout.ITEM_FACTORS: layout.encode_array(factors.item_factors),
         layout.ITEMS: layout.encode_items(catalogue),
         layout.COLD_START: layout.encode_array(np.arange(items - 1, -1, -1, dtype=np.int32)[:1_000]),
     }
     if fold_in:
-        files[FOLD_IN] = encode_user_objective(ranking_objective(item_factors))
+        files[FOLD_IN] = encode_user_objective(ranking_objective(factors.item_factors))
     for shard in range(shards):
         mine = user_ids % shards == shard
-        seen = [np.arange(user, user + 5, dtype=np.int32) % items for user in user_ids[mine]]
+        seen = [np.arange(user, user + seen_each, dtype=np.int32) % items for user in user_ids[mine]]
         content = UserShard(
             user_ids=user_ids[mine],
-            factors=factors[mine],
-            seen_indptr=np.arange(len(seen) + 1, dtype=np.int64) * 5,
+            factors=factors.user_factors[mine],
+            seen_indptr=np.arange(len(seen) + 1, dtype=np.int64) * seen_each,
             seen_items=np.concatenate([np.sort(rows) for rows in seen] or [np.empty(0, np.int32)]),
-            marks=np.full(5 * len(seen), 900, np.int16) if fold_in else None,
+            marks=np.full(seen_each * len(seen), 900, np.int16) if fold_in else None,
         )
         files[layout.shard_key(shard)] = layout.encode_shard(content)
     manifest = Manifest(
@@ -157,6 +163,7 @@ def model_objects(
         shapes=Shapes(users, items, rank),
         user_shards=shards,
         files={name: file_entry(payload) for name, payload in files.items()},
+        top_k=top_k,
     )
     objects = {model_key(model_id, name): payload for name, payload in files.items()}
     objects[model_key(model_id, "manifest.json")] = manifest.to_json()

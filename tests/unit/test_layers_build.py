@@ -1,8 +1,12 @@
 """Layer builds: what goes in, the same bytes each time, and Lambda's limits."""
 
+import hashlib
 import io
+import json
 import os
 import re
+import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 
 from infra import paths
 from infra.deploy import archive, elf, layer_rules, layers, limits
+from infra.deploy.bytecode import with_bytecode
 from infra.deploy.layers import BuiltLayer
 from marquee.errors import DeployError
 
@@ -47,9 +52,42 @@ def test_two_builds_of_the_same_sources_give_the_same_sha256(tmp_path: Path) -> 
         path.chmod(0o600)
     second = layers.build("core", sources=sources, output=tmp_path / "two")
     assert first.path.read_bytes() == second.path.read_bytes()
-    assert (
-        (first.sha256, first.unzipped_bytes) == (second.sha256, second.unzipped_bytes) == (first.sha256, 12)
+    assert (first.sha256, first.unzipped_bytes) == (second.sha256, second.unzipped_bytes)
+
+
+def test_bytecode_is_used_as_it_stands_and_names_the_source_in_tracebacks(tmp_path: Path) -> None:
+    body = "def fail():\n    raise ValueError('as said')\n"
+    layer = layers.build("core", sources=fake_layer(tmp_path, body), output=tmp_path / "out")
+    with zipfile.ZipFile(layer.path) as opened:
+        opened.extractall(tmp_path / "opt")
+    source = tmp_path / "opt" / "python" / "pkg" / "__init__.py"
+    source.write_text("")  # of no consequence: the bytecode is not compared with it
+    script = "import traceback, pkg\ntry: pkg.fail()\nexcept ValueError: traceback.print_exc()"
+    environ = {"PYTHONPATH": str(tmp_path / "opt" / "python"), "PYTHONDONTWRITEBYTECODE": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True
     )
+    assert f'File "{source}", line 2, in fail' in run.stderr and "ValueError: as said" in run.stderr
+
+
+def test_bytecode_follows_from_the_sources_alone(tmp_path: Path) -> None:
+    names = [f"marquee/{path.name}" for path in (paths.LAYERS / "core/python/marquee").glob("*.py")]
+    members = {name: (paths.LAYERS / "core/python" / name).read_bytes() for name in names}
+    script = (
+        "import sys, json, hashlib\nfrom infra.deploy.bytecode import with_bytecode\n"
+        "members = {n: open(p, 'rb').read() for n, p in json.loads(sys.argv[1]).items()}\n"
+        "made = with_bytecode(members)\n"
+        "print(hashlib.sha256(repr(sorted(made.items())).encode()).hexdigest())"
+    )
+    asked = json.dumps({name: str(paths.LAYERS / "core/python" / name) for name in names})
+    run = subprocess.run([sys.executable, "-c", script, asked], capture_output=True, text=True, check=True)
+    here = hashlib.sha256(repr(sorted(with_bytecode(members).items())).encode()).hexdigest()
+    assert run.stdout.strip() == here
+
+
+def test_a_module_that_does_not_compile_stays_as_it_is() -> None:
+    members = {"python/old.py": b"print 1\n", "python/data.txt": b"x"}
+    assert with_bytecode(members) == members
 
 
 def test_a_layer_is_built_again_only_when_its_sources_changed(tmp_path: Path) -> None:
@@ -76,7 +114,8 @@ def test_a_zip_that_was_cut_short_is_built_again(tmp_path: Path) -> None:
 def test_our_own_layer_holds_python_files_under_python(tmp_path: Path) -> None:
     layer = layers.build("core", sources=fake_layer(tmp_path), output=tmp_path / "out")
     with zipfile.ZipFile(layer.path) as opened:
-        assert opened.namelist() == ["python/pkg/__init__.py", "python/pkg/b.py"]
+        sources = [name for name in opened.namelist() if not name.endswith(".pyc")]
+        assert sources == ["python/pkg/__init__.py", "python/pkg/b.py"]
         assert all(item.external_attr >> 16 == 0o100644 for item in opened.infolist())
 
 

@@ -8,15 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import boto3
 import pytest
 from chalice.test import Client
-from moto import mock_aws
 
 from infra.paths import FUNCTIONS
 from marquee.aws.openapi import document
-from marquee.aws.s3_client import make_s3_client
-from marquee.settings import StorageSettings
+from tests.unit.object_server import ObjectServer, object_server
 from tests.unit.recommend_fakes import FakeContext, event, model_objects, post
 
 FOLDER = FUNCTIONS / "recommend"
@@ -32,17 +29,15 @@ def load_app() -> ModuleType:
 
 
 @pytest.fixture
-def bucket() -> Iterator[object]:
-    with mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket="marquee")
-        yield client
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectServer]:
+    with object_server() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        yield server
 
 
 @pytest.fixture
-def trained(bucket: object) -> None:
-    for key, payload in model_objects().items():
-        bucket.put_object(Bucket="marquee", Key=key, Body=payload)  # type: ignore[attr-defined]
+def trained(bucket: ObjectServer) -> None:
+    bucket.objects = model_objects()
 
 
 @pytest.mark.usefixtures("trained")
@@ -146,12 +141,6 @@ def test_a_store_nobody_listens_for_is_a_503_and_not_a_hang(monkeypatch: pytest.
     assert "127.0.0.1" not in response["body"]
 
 
-def test_the_client_gives_up_soon_enough_for_lambdas_start_up() -> None:
-    config = make_s3_client(StorageSettings()).meta.config
-    waits = config.connect_timeout + config.read_timeout
-    assert waits * config.retries["total_max_attempts"] < 10
-
-
 def test_importing_the_app_brings_numpy_and_nothing_heavier() -> None:
     script = (
         "import sys, app; app.app({}, None); print(*sorted({name.partition('.')[0] for name in sys.modules}))"
@@ -168,8 +157,9 @@ def test_importing_the_app_brings_numpy_and_nothing_heavier() -> None:
         [sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True, timeout=120
     )
     loaded = set(run.stdout.splitlines()[-1].split())
-    assert {"numpy", "botocore", "chalice", "marquee"} <= loaded
-    assert not loaded & {"scipy", "pyarrow", "pandas", "deltalake", "confluent_kafka", "moto", "infra"}
+    assert {"numpy", "chalice", "marquee"} <= loaded
+    heavy = {"boto3", "scipy", "pyarrow", "pandas", "deltalake", "confluent_kafka"}
+    assert not loaded & {*heavy, "moto", "infra"}
 
 
 def test_there_is_a_policy_for_each_stage() -> None:

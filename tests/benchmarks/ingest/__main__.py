@@ -36,14 +36,13 @@ from infra.stream.dirty import spoil
 from tests.benchmarks.command import write
 from tests.benchmarks.grammar import realistic_lines
 from tests.benchmarks.ingest.one import TUNED
+from tests.benchmarks.prices import LAMBDA_MEGABYTES_PER_VCPU, lambda_dollars
 
 PARTITIONS = 4
 TOPIC = "movielog"
 PEER = BUILD / "envs" / "bench" / "bin" / "python"
 CONTESTANTS = ("ours", "consume, default", "consume, tuned", "seed")
-LAMBDA_DOLLARS_PER_GB_SECOND = 0.0000166667
 LAMBDA_MEGABYTES = 2_048
-LAMBDA_MEGABYTES_PER_VCPU = 1_769
 DIRTY_SHARE = 0.01
 _DISTINCT_LINES = 200_000
 
@@ -149,12 +148,11 @@ def report_of(
 def _summary(rows: list[dict[str, float]]) -> dict[str, Any]:
     cpu = median(row["cpu_seconds"] / row["lines"] for row in rows)
     billed = cpu * LAMBDA_MEGABYTES_PER_VCPU / LAMBDA_MEGABYTES
-    price = LAMBDA_DOLLARS_PER_GB_SECOND * LAMBDA_MEGABYTES / 1_024
     return {
         "lines_per_second": median(row["lines"] / row["seconds"] for row in rows),
         "lines_per_second_of_each_run": [round(row["lines"] / row["seconds"]) for row in rows],
         "lines_per_vcpu_second": 1 / cpu,
-        "dollars_per_billion_lines": billed * price * 1e9,
+        "dollars_per_billion_lines": lambda_dollars(billed * 1e9, LAMBDA_MEGABYTES),
         "peak_megabytes": max(row["peak_bytes"] for row in rows) / 1e6,
     }
 

@@ -27,10 +27,11 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[Any, ...] = (),
+    secret: bool = False,
 ) -> Any:
-    """Declare a field that is read from the environment variable ``env``."""
+    """Declare a field that is read from the environment variable ``env``; a secret one is never shown."""
     metadata = {"env": env, "doc": doc, "minimum": minimum, "maximum": maximum, "choices": choices}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 _RECOMMEND_FUNCTION = "function whose live model new datasets and models are compared with; empty means none"
@@ -74,6 +75,19 @@ class StorageSettings(FromEnvironment):
     bucket: str = setting("MARQUEE_BUCKET", "S3 bucket of lake, datasets, models and layers", "marquee")
     region: str = setting("AWS_DEFAULT_REGION", "AWS region", "us-east-1")
     endpoint_url: str = setting("AWS_ENDPOINT_URL", "endpoint of LocalStack; empty means AWS itself", "")
+
+
+@dataclass(frozen=True)
+class CredentialSettings(FromEnvironment):
+    """Whom S3 takes the recommend function for; the fields are named as botocore's signers want them."""
+
+    access_key: str = setting(
+        "AWS_ACCESS_KEY_ID", "set by Lambda itself: the function's role, with the next two", ""
+    )
+    secret_key: str = setting(
+        "AWS_SECRET_ACCESS_KEY", "signs what the recommend function reads", "", secret=True
+    )
+    token: str = setting("AWS_SESSION_TOKEN", "goes with the two before", "", secret=True)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ ITEMS = "items.json"
 COLD_START = "cold_start.npy"
 COLD_START_ITEMS = 1_000
 MAX_USER_SHARDS = 99_999
-SHARD_BYTES = 64 * 1024
+SHARD_BYTES = 128 * 1024
+"""The optimum of the sweep of `make bench-serve`, a flat one: 64 to 256 KiB are within some 5 % of it."""
 
 UNREADABLE = (
     ValueError,
@@ -47,11 +48,12 @@ _SHARD_ARRAYS: Mapping[str, tuple[type[np.generic], int]] = {
 }
 
 
-def choose_user_shards(users: int, rank: int, seen: int) -> int:
-    """How many shards bring one user's row with a GET of about :data:`SHARD_BYTES`.
+def choose_user_shards(users: int, rank: int, seen: int, shard_bytes: int = SHARD_BYTES) -> int:
+    """How many shards bring one user's row with a GET of about ``shard_bytes``.
 
-    S3's time to first byte, some 10–30 ms, dwarfs the transfer of 64 KiB, so smaller shards would win no time
-    and cost one PUT each. The count is odd: ids that share a factor of two still spread over all shards.
+    Smaller shards bring fewer neighbours into the cache, cost a PUT each and an entry in the manifest that
+    every cold start reads; larger ones take longer to transfer and to check. The count is odd: ids that share
+    a factor of two still spread over all shards.
 
     Parameters
     ----------
@@ -60,7 +62,7 @@ def choose_user_shards(users: int, rank: int, seen: int) -> int:
     seen : (user, item) pairs in all.
     """
     total_bytes = users * (4 * rank + 16) + 6 * seen
-    return min(max(1, -(-total_bytes // SHARD_BYTES)) | 1, MAX_USER_SHARDS)
+    return min(max(1, -(-total_bytes // shard_bytes)) | 1, MAX_USER_SHARDS)
 
 
 def shard_of(user_id: int, user_shards: int) -> int:
