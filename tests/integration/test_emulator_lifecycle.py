@@ -56,6 +56,19 @@ def test_deleting_a_function_ends_its_processes(short_lived: Emulator) -> None:
     eventually(lambda: gone([process]), "the end of the deleted function")
 
 
+def test_calls_leave_nothing_in_the_emulators_memory_map(short_lived: Emulator) -> None:
+    """A process may have 65,530 mappings, and each thread that ended but is remembered keeps two."""
+    function = short_lived.function("def handler(e, c): return e")
+
+    def mappings_after(calls: int) -> int:
+        for _ in range(calls):
+            function.call()
+        return len(Path(f"/proc/{short_lived.pid}/maps").read_text().splitlines())
+
+    before = mappings_after(100)
+    assert mappings_after(200) - before < 100
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 def test_the_end_of_the_emulator_leaves_no_process_and_no_file(
     tmp_path: Path, signum: signal.Signals

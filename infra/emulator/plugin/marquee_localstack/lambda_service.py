@@ -10,6 +10,7 @@ from localstack.services.lambda_.invocation.assignment import AssignmentService
 from localstack.services.lambda_.invocation.lambda_service import LambdaService
 from localstack.services.lambda_.invocation.logs import LogHandler
 from localstack.utils.patch import patch
+from localstack.utils.threads import start_thread
 
 from .report import MAX_ASYNC_REQUEST_BYTES, MAX_REQUEST_BYTES
 
@@ -33,14 +34,20 @@ def _ignore(*_args: Any, **_kwargs: Any) -> None:
     return None
 
 
+def _start_thread(method: Any, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
+    """Threads that would record metrics are not started: each is remembered, and its stack kept, for ever."""
+    if name is not None and name.startswith("record-cloudwatch-metric"):
+        return None
+    return start_thread(method, *args, name=name, **kwargs)
+
+
 def take_over() -> None:
     """Patch LocalStack; once, before its Lambda starts.
 
     It would write log lines and metrics of each call through its own HTTP port; ``lambda_logs`` and
     ``lambda_metrics`` do so in bulk.
     """
-    version_manager.record_cw_metric_invocation = _ignore
-    version_manager.record_cw_metric_error = _ignore
+    version_manager.start_thread = _start_thread
     LogHandler.start_subscriber = _ignore
     LogHandler.add_logs = _ignore
 
