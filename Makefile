@@ -67,7 +67,7 @@ demo: setup  ## the main job, end to end, on this machine (RATINGS=path replays 
 
 test: setup check $(if $(shell command -v java),$(STAMP)/spark)  ## lint, types, import contracts, then every test
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests/unit -q -n auto  # a process per core, so one BLAS thread in each
-	@$(BIN)/pytest tests/integration tests/e2e -q -m "not soak"
+	@$(BIN)/pytest tests/integration tests/e2e -q -m "not soak" -n 2 --dist loadfile  # a stack in each of two processes
 
 soak: setup  ## the full-length runs: drains killed 50 times and more, backlogs beyond memory, 30 million ratings
 	@$(BIN)/pytest tests -q -m soak

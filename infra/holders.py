@@ -19,6 +19,7 @@ from marquee.aws.bucket import Bucket
 from marquee.aws.dataset_catalogue import DatasetCatalogue
 from marquee.aws.model_reader import MANIFEST, MODELS, model_key
 from marquee.aws.model_store import ModelStore
+from marquee.aws.recent_keys import model_ids
 from marquee.errors import CorruptObjectError, MarqueeError
 from marquee.factors import layout
 
@@ -97,7 +98,7 @@ def find_holders(
     unchecked: list[Unchecked] = []
     manifests = _manifests(objects, unchecked)
     batches = _batch_files(objects)
-    models = objects.folders(f"{MODELS}/")
+    models = model_ids(objects.folders(f"{MODELS}/"))
     files = {entry["key"] for manifest in manifests.values() for entry in manifest["files"]}
     files |= {key for keys in batches.values() for key in keys}
     done, total = 0, len(files) + len(models)

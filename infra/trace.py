@@ -138,7 +138,7 @@ def _asked(impression: Mapping[str, Any]) -> Asked:
             f"{', '.join(ROUTES)}",
         )
     columns = {name: impression[name] for name in ("user_id", "k") if impression[name] is not None}
-    return Asked.of_json(route, {**json.loads(impression["parameters"] or "{}"), **columns})
+    return Asked.of_record(route, {**json.loads(impression["parameters"] or "{}"), **columns})
 
 
 def compared(answered: list[str], computed: list[str]) -> Replayed:

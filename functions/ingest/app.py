@@ -13,6 +13,7 @@ from marquee.aws import catalogue as movies
 from marquee.aws import gather as gathering
 from marquee.aws import impression_source as source
 from marquee.aws import ingest
+from marquee.aws import recent_update as recent
 from marquee.aws import upkeep as keeping
 from marquee.aws.bucket import Bucket
 from marquee.aws.drain_metrics import DrainMetrics
@@ -27,6 +28,7 @@ from marquee.settings import (
     IngestSettings,
     KafkaSettings,
     MetricsSettings,
+    RecentSettings,
     StorageSettings,
     UpkeepSettings,
 )
@@ -37,12 +39,22 @@ app = Chalice(app_name="marquee-ingest")
 @app.schedule(Rate(1, unit=Rate.MINUTES), name="drain")
 def drain(event: LambdaFunctionEvent) -> dict[str, Any]:
     """Move what the topic, or those ``partitions`` of it, hold into the event tables; the drain's report."""
-    metrics = DrainMetrics(MetricsSettings.from_env().namespace)
-    lake, kafka = Lake.of(StorageSettings.from_env()), KafkaSettings.from_env()
-    settings = IngestSettings.from_env()
+    namespace, storage = MetricsSettings.from_env().namespace, StorageSettings.from_env()
+    metrics, lake, kafka = DrainMetrics(namespace), Lake.of(storage), KafkaSettings.from_env()
+    settings, publish = IngestSettings.from_env(), partial(recent.emit_metrics, namespace)
+    follow = partial(recent.follow, lake, _bucket(storage), RecentSettings.from_env(), publish=publish)
     invoke = invoking(partial(boto3.client, "lambda", config=CLIENT), settings.function_name)
     trusted = connection(kafka, boto3.client)
-    report = run(event.to_dict(), kafka, settings, lake, invoke=invoke, metrics=metrics, connection=trusted)
+    report = run(
+        event.to_dict(),
+        kafka,
+        settings,
+        lake,
+        invoke=invoke,
+        metrics=metrics,
+        connection=trusted,
+        follow=follow,
+    )
     return report.as_dict()
 
 

@@ -8,15 +8,25 @@ from chalice import Chalice, CORSConfig, Response
 from marquee.aws.http_api import HttpResponse, in_our_shape
 from marquee.aws.model_reader import ModelReader
 from marquee.aws.provenance import HEADERS
+from marquee.aws.recent_reader import RecentReader
 from marquee.aws.recommend_api import RecommendApi
 from marquee.aws.s3_reader import S3Reader
-from marquee.settings import CredentialSettings, MetricsSettings, RecommendSettings, StorageSettings
+from marquee.settings import (
+    CredentialSettings,
+    MetricsSettings,
+    RecentSettings,
+    RecommendSettings,
+    StorageSettings,
+)
 
 settings, metrics = RecommendSettings.from_env(), MetricsSettings.from_env()
+newest = RecentSettings.from_env()
+objects = S3Reader(StorageSettings.from_env(), CredentialSettings.from_env())
+recent = RecentReader(objects, seconds=newest.seconds, cache_bytes=newest.cache_bytes)
 cors = CORSConfig(settings.cors_origin, expose_headers=HEADERS) if settings.cors_origin else False
 api = RecommendApi(
     ModelReader(
-        S3Reader(StorageSettings.from_env(), CredentialSettings.from_env()),
+        objects,
         model_id=settings.model_id,
         cache_bytes=settings.cache_bytes,
         latest_seconds=settings.latest_seconds,
@@ -25,6 +35,7 @@ api = RecommendApi(
     namespace=metrics.namespace,
     code_version=metrics.code_version,
     forced=settings.model_forced == 1,
+    recent=recent if newest.events == "on" else None,
 )
 if settings.function_name:  # `chalice deploy` imports this file too, where there is nothing to answer
     api.open()

@@ -22,6 +22,7 @@ from marquee.aws.forgotten import Erased, held, user_id_of
 from marquee.aws.forgotten import forget as erase
 from marquee.aws.lake import Lake
 from marquee.aws.model_reader import LATEST_KEY
+from marquee.aws.recent_store import RecentStore
 from marquee.errors import InputError
 from marquee.settings import StorageSettings
 
@@ -51,12 +52,13 @@ def forget(
     where, storage = target(stage), StorageSettings.from_env()
     lake, console = open_lake(where, storage), Console(stderr=True)
     retention_hours = upkeep_settings(where, stage).retention_hours
+    recent = RecentStore(Bucket(where.client("s3"), storage.bucket))
     with console.status(f"looking for user {user_id}"):
-        found = held(lake, user_id)
+        found, lately = held(lake, user_id), recent.held(user_id)
     if not dry_run:
         if not yes:
             typer.confirm(f"Delete {_counted(found)} of user {user_id} for good?", abort=True, err=True)
-        found = _erase(console, lake, user_id)
+        found, lately = _erase(console, lake, recent, user_id)
     holders = _holders(console, where, stage, storage.bucket, user_id)
     if as_json:
         answer = {
@@ -66,6 +68,7 @@ def forget(
                 "events": found.events,
                 "quarantined": found.quarantined,
                 "impressions": found.impressions,
+                "recent_movies": lately,
             },
             **holders.as_dict(),
             "retention_hours": retention_hours,
@@ -78,9 +81,12 @@ def forget(
         raise typer.Exit(1)
 
 
-def _erase(console: Console, lake: Lake, user_id: int) -> Erased:
+def _erase(console: Console, lake: Lake, recent: RecentStore, user_id: int) -> tuple[Erased, int]:
+    """What left the lake, and of how many movies newest events were kept."""
+    now = datetime.now(UTC)
     with _bar(console, "deleting, part by part") as progress:
-        return erase(lake, user_id, datetime.now(UTC), progress=progress)
+        found = erase(lake, user_id, now, progress=progress)
+    return found, recent.forget(user_id, now)  # after it, since it relies on the request being remembered
 
 
 def _holders(console: Console, where: aws.Target, stage: str, bucket: str, user_id: int) -> Holders:

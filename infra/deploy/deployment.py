@@ -17,6 +17,7 @@ from marquee.settings import (
     IngestSettings,
     KafkaSettings,
     MetricsSettings,
+    RecentSettings,
     RecommendSettings,
     RegistrySettings,
     StackSettings,
@@ -42,6 +43,7 @@ class Settings:
     upkeep: UpkeepSettings = field(default_factory=UpkeepSettings)
     registry: RegistrySettings = field(default_factory=RegistrySettings)
     api: ApiSettings = field(default_factory=ApiSettings)
+    recent: RecentSettings = field(default_factory=RecentSettings)
 
     @classmethod
     def from_env(cls) -> "Settings":
@@ -59,6 +61,7 @@ class Settings:
             UpkeepSettings.from_env(),
             RegistrySettings.from_env(),
             ApiSettings.from_env(),
+            RecentSettings.from_env(),
         )
 
 
@@ -141,7 +144,8 @@ def template_values(target: aws.Target, settings: Settings) -> dict[str, str]:
         metrics = replace(metrics, code_version=apps.git_version())
     storage = replace(settings.storage, region=target.region)
     ingest = (settings.ingest, settings.dataset, catalogue, settings.upkeep)
-    return apps.setting_values(storage, kafka, metrics, *ingest, settings.train, settings.recommend, registry)
+    serving = (settings.recommend, settings.recent)
+    return apps.setting_values(storage, kafka, metrics, *ingest, settings.train, *serving, registry)
 
 
 def _check_size(app: str, folder: Path, built: Mapping[str, BuiltLayer]) -> int:

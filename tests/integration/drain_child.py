@@ -1,12 +1,12 @@
 """A drain in a process of its own, which says on stdout what it passes and may kill or stop itself.
 
 ``python -m tests.integration.drain_child '{"root", "options", "kafka", "ingest", "connection"?, "event"?,
-"compact"?, "point"?, "passes"?, "signal"?, "worker"?}'``: at the n-th passing of ``point`` it sends itself
-``signal``; with ``compact`` it compacts the events instead of draining. Its workers are processes of this
-module, given what stands under ``worker`` as well; as in Lambda they outlive it. A line that begins with
-``lost`` tells what the broker deleted unread. The last line is the report as JSON, a drain's with
-``peak_bytes``, the highest resident memory; when a worker failed, the exit code is ``WORKER_FAILED``, and the
-last line is why.
+"compact"?, "recent"?, "point"?, "passes"?, "signal"?, "worker"?}'``: at the n-th passing of ``point`` it
+sends itself ``signal``; with ``compact`` it compacts the events instead of draining; with ``recent``, those
+settings, what users did follows the drain. Its workers are processes of this module, given what stands under
+``worker`` as well; as in Lambda they outlive it. A line that begins with ``lost`` tells what the broker
+deleted unread. The last line is the report as JSON, a drain's with ``peak_bytes``, the highest resident
+memory; when a worker failed, the exit code is ``WORKER_FAILED``, and the last line is why.
 """
 
 import json
@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ from marquee.aws.compaction import compact
 from marquee.aws.drain_report import DrainReport, lost_ranges
 from marquee.aws.ingest_workers import run
 from marquee.aws.lake import EVENTS_KEY, Lake
+from marquee.aws.recent_update import follow
 from marquee.errors import WorkerError
-from marquee.settings import IngestSettings, KafkaSettings, UpkeepSettings
+from marquee.settings import IngestSettings, KafkaSettings, RecentSettings, UpkeepSettings
+from tests.integration.recent_support import objects_of
 
 WORKER_FAILED = 3
 
@@ -59,6 +61,12 @@ def worker(given: dict[str, Any], partitions: Sequence[int]) -> dict[str, Any]:
     return dict(json.loads(lines[-1]))
 
 
+def follow_up(given: dict[str, Any], lake: Lake, checkpoint: Callable[[str], None]) -> None:
+    if "recent" in given:
+        done = follow(lake, objects_of(lake), RecentSettings(**given["recent"]), checkpoint=checkpoint)
+        print("recent", json.dumps(done.as_dict()), flush=True)
+
+
 def main(given: dict[str, Any]) -> None:
     lake = Lake(given["root"], given["options"])
     left = given.get("passes", 0)
@@ -86,6 +94,7 @@ def main(given: dict[str, Any]) -> None:
             invoke=lambda partitions: worker(given, partitions),
             metrics=Silent(),
             checkpoint=checkpoint,
+            follow=lambda: follow_up(given, lake, checkpoint),
         )
     except WorkerError as error:
         print(error)

@@ -43,6 +43,8 @@ THRESHOLDS = [
     {"rating": rating, "from_share": share} for rating, share in ((3, 0.0), (6, 0.2), (8, 0.35), (10, 0.9))
 ]
 FAST = {"rank": 16, "epochs": 4}
+# Jobs of a minute: the JVM's second compiler and its concurrent collector cost more than they bring.
+QUICK_JVM = {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,7 +82,7 @@ def made_up() -> pa.Table:
 
 
 def environment(stack: RunningStack, scratch: Path) -> dict[str, str]:
-    return {**os.environ, **launch.environment(stack.target, scratch), "MARQUEE_BUCKET": BUCKET}
+    return {**os.environ, **QUICK_JVM, **launch.environment(stack.target, scratch), "MARQUEE_BUCKET": BUCKET}
 
 
 def catalogue(bucket: Bucket) -> dict[str, Any]:
@@ -165,7 +167,9 @@ def ranking(running_stack: RunningStack, bucket: Bucket, tastes: str) -> Iterato
     done = subprocess.run(
         [MARQUEE, "train", *options],
         cwd=ROOT,
-        env=os.environ | {"AWS_ENDPOINT_URL": running_stack.target.endpoint_url, "MARQUEE_BUCKET": BUCKET},
+        env=os.environ
+        | QUICK_JVM
+        | {"AWS_ENDPOINT_URL": running_stack.target.endpoint_url, "MARQUEE_BUCKET": BUCKET},
         capture_output=True,
         text=True,
         check=False,
@@ -224,9 +228,10 @@ def test_it_ranks_about_as_well_as_our_own_model_and_far_better_than_popularity(
 
 
 def test_a_rating_model_with_factors_at_or_above_zero_comes_from_the_packed_environment(
-    running_stack: RunningStack, bucket: Bucket, tastes: str, tmp_path: Path
+    running_stack: RunningStack, bucket: Bucket, tmp_path: Path
 ) -> None:
     """As on a cluster: the archive's own interpreter, its own copy of our code, and ``spark-submit``."""
+    freeze(bucket, "made-up", [made_up()])
     subprocess.run(["make", "--silent", "spark-pack"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["tar", "-C", tmp_path, "-xzf", BUILD / "spark" / "environment.tar.gz"], check=True)
     settings = json.dumps({"rank": 4, "epochs": 3})
@@ -236,7 +241,7 @@ def test_a_rating_model_with_factors_at_or_above_zero_comes_from_the_packed_envi
         "--objective",
         "rating",
         "--dataset",
-        tastes,
+        "made-up",
         "--hyperparameters",
         settings,
     ]
@@ -260,7 +265,7 @@ def test_a_rating_model_with_factors_at_or_above_zero_comes_from_the_packed_envi
     items = layout.decode_item_factors(bucket.get(model_key(manifest.model_id, layout.ITEM_FACTORS)) or b"")
     assert items.shape == (manifest.shapes.items, 6)
     assert (items[:, :4] >= 0).all() and (items[:, 4] == 1).all()
-    assert manifest.metrics["rmse"] < 2.0  # a constant guess is off by about 2.1 of ten
+    assert manifest.metrics["rmse"] < 2.0  # a constant guess is off by about 2.2 of ten
     assert manifest.metrics["ndcg_at_10"] is not None
 
 

@@ -1,6 +1,8 @@
 """A lake in a folder: what stands for the bucket, and what the upkeep's tests do to both."""
 
+import hashlib
 import os
+import threading
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ from marquee.settings import IngestSettings
 from tests.unit.test_ingest_writer import TOPIC, Log, Reader
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+_WRITING = threading.Lock()
 
 
 def make_log(partitions: int, messages: int) -> Log:
@@ -39,6 +42,18 @@ class Folder:
     def get(self, key: str) -> bytes | None:
         path = self.root / key
         return path.read_bytes() if path.is_file() else None
+
+    def get_tagged(self, key: str) -> tuple[bytes, str] | None:
+        found = self.get(key)
+        return None if found is None else (found, hashlib.sha256(found).hexdigest())
+
+    def put_if(self, key: str, payload: bytes, tag: str | None) -> bool:
+        with _WRITING:
+            standing = self.get_tagged(key)
+            if (standing and standing[1]) != tag:
+                return False
+            self.put(key, payload)
+            return True
 
     def put(self, key: str, payload: bytes) -> None:
         path = self.root / key

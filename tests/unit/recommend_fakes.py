@@ -36,6 +36,9 @@ class FakeStore:
         self.before(key)
         return self.objects.get(key)
 
+    def find(self, key: str) -> bytes | None:
+        return self.get(key)
+
 
 class Gate:
     """Holds reads of keys that contain ``part`` until ``open`` is called."""

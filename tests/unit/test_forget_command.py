@@ -25,10 +25,13 @@ from marquee.aws.forgotten import forgotten_users, held
 from marquee.aws.impression_table import append
 from marquee.aws.lake import Lake
 from marquee.aws.model_reader import model_key
+from marquee.aws.recent_keys import PREFIX
+from marquee.aws.recent_store import RecentStore
+from marquee.aws.recent_update import follow
 from marquee.errors import DatasetNotFoundError, InputError, NotFoundError
 from marquee.events.impressions import parse
 from marquee.factors import layout
-from marquee.settings import IngestSettings, StorageSettings
+from marquee.settings import IngestSettings, RecentSettings, StorageSettings
 from tests.unit.impression_lines import events, line
 from tests.unit.lake_folder import Folder, frozen
 from tests.unit.test_batch_run import SHARDS, store_model
@@ -43,7 +46,7 @@ LOG: Log = {
         b"2026-11-02T10:04:05,7,GET /data/m/x/1.mpg",
     ]
 }
-NOTHING = {"events": 0, "quarantined": 0, "impressions": 0}
+NOTHING = {"events": 0, "quarantined": 0, "impressions": 0, "recent_movies": 0}
 Run = Callable[..., Any]
 
 
@@ -85,6 +88,9 @@ def filled(lake: Lake, s3: Any) -> dict[str, str]:
     append(lake, parse(events(line("a", user_id=7), line("b", user_id=8)))[0])
     dataset_id = frozen(lake)["dataset_id"]
     upload(lake, s3)
+    follow(lake, Folder(lake), RecentSettings(shards=3))
+    for key in Folder(lake).keys(PREFIX):
+        s3.put_object(Bucket=BUCKET, Key=key, Body=Folder(lake).get(key))
     model_id = store_model(s3).model_id
     batch({"k": 3}, s3, StorageSettings(bucket=BUCKET))
     return {"dataset": dataset_id, "model": model_id}
@@ -98,13 +104,13 @@ def told(run: Run, *arguments: str) -> dict[str, Any]:
 
 
 def test_programs_are_told_what_went_and_what_still_holds_them(
-    run: Run, lake: Lake, filled: dict[str, str]
+    run: Run, lake: Lake, s3: Any, filled: dict[str, str]
 ) -> None:
     found = told(run, "7")
     assert found == {
         "user_id": 7,
         "dry_run": False,
-        "removed": {"events": 2, "quarantined": 1, "impressions": 1},
+        "removed": {"events": 2, "quarantined": 1, "impressions": 1, "recent_movies": 1},
         "datasets": [{"dataset_id": filled["dataset"], "files": 2, "of_files": 2}],
         "models": [{"model_id": filled["model"], "dataset_id": "ds-1-0", "live": None}],
         "batches": [{"folder": f"batches/{filled['model']}/k-3", "files": 1}],
@@ -113,6 +119,8 @@ def test_programs_are_told_what_went_and_what_still_holds_them(
     }
     assert held(lake, 7).events == held(lake, 7).quarantined == 0
     assert held(lake, 8).events == 1
+    recent = RecentStore(Bucket(s3, BUCKET))
+    assert (recent.held(7), recent.held(8)) == (0, 1)
     again = told(run, "7")
     assert again == {**found, "removed": NOTHING}
 

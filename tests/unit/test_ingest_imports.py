@@ -28,10 +28,12 @@ from marquee.aws.catalogue import fetch
 from marquee.aws.lake import Lake
 from marquee.aws.lake_writer import Committed, LakeWriter
 from marquee.aws.forgotten import forget
+from marquee.aws.recent_update import follow
 from marquee.aws.snapshot import freeze
 from marquee.aws.upkeep import upkeep
-from marquee.settings import IngestSettings, UpkeepSettings
+from marquee.settings import IngestSettings, RecentSettings, UpkeepSettings
 from tests.unit.catalogue_fakes import Service, serving
+from tests.unit.lake_folder import Folder
 
 class Bucket:
     name = "films"
@@ -57,6 +59,8 @@ offsets = pa.array(range(3, 6), pa.int64())
 writer.add(Chunk(pa.array(raws, pa.binary()), pa.array([0] * 3, pa.int32()), offsets, {0: 6}))
 writer.flush()
 assert (committed.read, committed.by_kind.total(), committed.by_reason.total()) == (6, 2, 4)
+report = follow(lake, Folder(lake), RecentSettings(shards=3))
+assert (report.error, report.rows, report.shards) == ("", 2, 1)
 with serving(service := Service()):
     service.knows("x")
     report = fetch(service.settings, lake, "movielog")

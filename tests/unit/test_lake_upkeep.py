@@ -257,4 +257,5 @@ def test_the_functions_may_change_and_delete_files_of_the_tables_and_of_nothing_
     assert [one["Sid"] for one in deleting] == [
         "DropExpiredLogEntriesAndFilesNobodyNames",
         "KeepImpressionsUntilTheyAreGathered",
+        "KeepWhatUsersDidLately",
     ]

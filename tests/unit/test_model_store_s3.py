@@ -8,6 +8,7 @@ from moto import mock_aws
 
 from marquee.aws.bucket import Bucket
 from marquee.aws.model_store import ModelStore
+from marquee.aws.recent_keys import PREFIX, model_ids
 from marquee.errors import CorruptObjectError, ModelNotFoundError, StorageError
 from marquee.factors.manifest import FileEntry, Manifest, Shapes, model_id_of
 
@@ -102,6 +103,15 @@ def test_models_are_listed_newest_first(s3: object) -> None:
             "svd", lambda files=files: files, lambda *given, day=day: describe(*given, f"2026-11-0{day}")
         )
     assert [found.created_at[-1] for found in store.list_models()] == ["3", "2", "1"]
+
+
+def test_newest_events_are_taken_for_no_model(s3: object) -> None:
+    bucket = Bucket(s3, "marquee")
+    manifest = ModelStore(bucket).write("svd", lambda: FILES, describe)
+    for name in ("state.json", "manifest.json", "0123abcd/00000.gz"):
+        bucket.put(f"{PREFIX}{name}", b"{}")
+    assert ModelStore(bucket).list_models() == [manifest]
+    assert model_ids(bucket.folders("models/")) == [manifest.model_id]
 
 
 def test_an_unknown_model_is_named(s3: object) -> None:

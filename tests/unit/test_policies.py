@@ -19,6 +19,7 @@ KEYS = (
     "models/svd-1/manifest.json",
     "models/svd-1/users/00000.npz",
     "models/latest.json",
+    "models/_recent/state.json",
     "datasets/ds-1.json",
     "lake/events/a.parquet",
     "lake/quarantine/a.parquet",
@@ -36,6 +37,7 @@ LAKE = {f"{key}/a.parquet" for key in ("lake/events", "lake/quarantine", "lake/m
     "lake/impressions/a.parquet"
 }
 INBOX = {"inbox/impressions/a.json.gz"}
+RECENT = {"models/_recent/state.json"}
 MODELS = {key for key in KEYS if key.startswith("models/")}
 BATCHES = {"batches/svd-1/k-20/manifest.json"}
 MANIFEST, DATASET = {"models/svd-1/manifest.json"}, {"datasets/ds-1.json"}
@@ -51,19 +53,29 @@ OBJECTS: dict[str, dict[str, set[str]]] = {
         DELETE: set(),
     },
     "ingest": {
-        READ: LAKE | INBOX | DATASET | MANIFEST,
-        WRITE: LAKE | INBOX | DATASET,
-        DELETE: LAKE | INBOX,
+        READ: LAKE | INBOX | DATASET | MANIFEST | RECENT,
+        WRITE: LAKE | INBOX | DATASET | RECENT,
+        DELETE: LAKE | INBOX | RECENT,
     },
 }
 """Of each app and action the keys of ``KEYS`` that it may be done to, and no others."""
 LISTED = {
     "recommend": set(),
-    "registry": {"datasets/", "models/"},
-    "train": {"batches/", "datasets/", "lake/", "models/", "settings/"},
-    "ingest": {"datasets/", "lake/", "inbox/"},
+    "registry": {"datasets/", "models/", "models/_recent/"},
+    "train": {"batches/", "datasets/", "lake/", "models/", "models/_recent/", "settings/"},
+    "ingest": {"datasets/", "lake/", "inbox/", "models/_recent/"},
 }
-PREFIXES = ("", "models/", "datasets/", "lake/", "inbox/", "settings/", "batches/", "deploy/")
+PREFIXES = (
+    "",
+    "models/",
+    "models/_recent/",
+    "datasets/",
+    "lake/",
+    "inbox/",
+    "settings/",
+    "batches/",
+    "deploy/",
+)
 
 
 def rendered(app: str, stage: str) -> dict[str, Any]:

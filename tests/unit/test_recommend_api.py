@@ -75,6 +75,7 @@ def test_json_says_titles_scores_and_provenance(store: FakeStore) -> None:
         "alias": "live",
         "source": "model",
         "forced": False,
+        "recent_movies": None,
         "fallback": False,
     }
 
@@ -172,11 +173,9 @@ def test_the_impression_and_the_metrics_of_a_request_are_one_line(
     assert directive["Namespace"] == "Marquee"
     assert directive["Dimensions"] == [["Service"], ["Service", "Version"]]
     units = {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
-    counts = dict.fromkeys(("Requests", "Errors", "ClientErrors", "Fallbacks", "UnknownUsers"), "Count")
-    assert units == {**counts, "LatencyMs": "Milliseconds"}
-    assert {name: line[name] for name in counts} == {
-        "Requests": 1, "Errors": 0, "ClientErrors": 0, "Fallbacks": 0, "UnknownUsers": 0,
-    }  # fmt: skip
+    none = ("Errors", "ClientErrors", "Fallbacks", "UnknownUsers", "RecentFolded", "RecentUnread")
+    assert units == {**dict.fromkeys(("Requests", *none), "Count"), "LatencyMs": "Milliseconds"}
+    assert line["Requests"] == 1 and {line[name] for name in none} == {0}
     assert line["LatencyMs"] > 0
     expected = {
         "type": "impression",

@@ -11,6 +11,7 @@ from infra.processes import free_port
 from marquee.aws import registry_sync
 from marquee.aws.live_models import live_models
 from marquee.aws.mlflow_tracking import connect
+from marquee.aws.recent_keys import PREFIX
 from marquee.errors import InputError, RegistryError, SettingError, StorageError
 from marquee.settings import RegistrySettings
 from tests.unit.registry_fakes import MODEL_ID, FakeBucket, FakeTracking, manifest
@@ -82,6 +83,10 @@ def test_an_mlflow_that_is_down_is_told_and_not_raised(bucket: FakeBucket) -> No
     answer = sync(bucket, None, connect=down)
     assert "does not answer" in answer["error"]
     assert {MODEL_ID, "nmf-b"} <= set(answer["outstanding"])
+    bucket.objects[f"{PREFIX}0123abcd/00000.gz"] = b""
+    assert sync(bucket, None, connect=down)["outstanding"] == answer["outstanding"], (
+        "newest events are no model"
+    )
     assert "MLFLOW_TRACKING_URI is empty" in sync(bucket, None, connect=None)["error"]
 
 

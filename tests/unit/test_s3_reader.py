@@ -1,26 +1,17 @@
-"""Reading from S3 without botocore: signatures as botocore makes them, failures as ours."""
+"""Reading from S3 without botocore's client: requests signed, failures as ours."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from urllib.parse import quote
 
 import pytest
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
-from hypothesis import given
-from hypothesis import strategies as st
 
 from marquee.aws import s3_reader
 from marquee.aws.s3_reader import S3Reader, address
-from marquee.aws.signing import signed_headers
 from marquee.errors import StorageError
 from marquee.settings import CredentialSettings, StorageSettings
 from tests.unit.object_server import BUCKET, ObjectServer, object_server
 
 ROLE = CredentialSettings("AKIDEXAMPLE", "secret/key", "token")
-WORD = st.text("abcXYZ019+/=", min_size=1, max_size=30)
 
 
 @pytest.fixture
@@ -34,51 +25,29 @@ def reader(server: ObjectServer) -> S3Reader:
     return S3Reader(StorageSettings(bucket=BUCKET, endpoint_url=server.url), ROLE)
 
 
-@given(
-    key=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
-        lambda key: not key.startswith("/")
-    ),
-    region=st.sampled_from(["us-east-1", "eu-west-1", "cn-north-1"]),
-    secret=WORD,
-    token=st.one_of(st.just(""), WORD),
-    port=st.sampled_from(["", ":4566"]),
-)
-def test_a_signature_is_the_one_that_botocore_makes(
-    key: str, region: str, secret: str, token: str, port: str
-) -> None:
-    host, path = f"films.s3.{region}.amazonaws.com{port}", "/" + quote(key, safe="/~")
-    request = AWSRequest("GET", f"https://{host}{path}", headers={"X-Amz-Content-SHA256": "", "Host": host})
-    S3SigV4Auth(Credentials("AKID", secret, token or None), "s3", region).add_auth(request)
-    then = datetime.strptime(request.context["timestamp"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    ours = signed_headers(host, path, region, CredentialSettings("AKID", secret, token), then)
-    assert ours["x-amz-date"] == request.context["timestamp"]
-    assert ours["Authorization"] == request.headers["Authorization"]
-    assert ours.get("x-amz-security-token", "") == token
-
-
 @pytest.mark.parametrize(
     ("storage", "expected"),
     [
         (
             StorageSettings("films", "eu-west-1"),
-            (True, "films.s3.eu-west-1.amazonaws.com", ""),
+            "https://films.s3.eu-west-1.amazonaws.com",
         ),
         (
             StorageSettings("my.films", "eu-west-1"),
-            (True, "s3.eu-west-1.amazonaws.com", "/my.films"),
+            "https://s3.eu-west-1.amazonaws.com/my.films",
         ),
         (
             StorageSettings("films", "cn-north-1"),
-            (True, "films.s3.cn-north-1.amazonaws.com.cn", ""),
+            "https://films.s3.cn-north-1.amazonaws.com.cn",
         ),
         (
             StorageSettings("films", "eu-west-1", "http://127.0.0.1:4566/"),
-            (False, "127.0.0.1:4566", "/films"),
+            "http://127.0.0.1:4566/films",
         ),
     ],
     ids=["AWS", "a name with a dot", "China", "an endpoint of one's own"],
 )
-def test_where_a_bucket_is(storage: StorageSettings, expected: tuple[bool, str, str]) -> None:
+def test_where_a_bucket_is(storage: StorageSettings, expected: str) -> None:
     assert address(storage) == expected
 
 
@@ -89,7 +58,8 @@ def test_objects_come_whole_and_one_that_is_not_there_is_none(server: ObjectServ
     assert found.get("models/nothing") is None
     assert server.asked == [*server.objects, "models/nothing"]
     assert server.connections == 1
-    assert all(sent["x-amz-security-token"] == ROLE.session_token for sent in server.headers)
+    assert all(sent["X-Amz-Security-Token"] == ROLE.token for sent in server.headers)
+    assert all(f"Credential={ROLE.access_key}/" in sent["Authorization"] for sent in server.headers)
 
 
 @pytest.mark.parametrize("fault", [500, 503, 429, "cut"])
@@ -104,7 +74,7 @@ def test_a_failure_that_passes_is_not_noticed(server: ObjectServer, fault: int |
     [
         ([503, 503], 2, "s3://marquee/key: S3 answered 503 Told"),
         ([403], 1, "S3 answered 403 Told"),
-        (["cut", "cut"], 2, "IncompleteRead"),
+        (["cut", "cut"], 2, "2 read, but total bytes expected is 5"),
     ],
 )
 def test_a_failure_that_stays_says_what_s3_said(
@@ -134,7 +104,7 @@ def test_threads_share_a_reader(server: ObjectServer) -> None:
 def test_nobody_who_listens_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_reader, "PAUSE_SECONDS", 0.0)
     nobody = S3Reader(StorageSettings(endpoint_url="http://127.0.0.1:1"), ROLE)
-    with pytest.raises(StorageError, match="ConnectionRefusedError"):
+    with pytest.raises(StorageError, match="Could not connect"):
         nobody.get("key")
 
 
@@ -144,5 +114,5 @@ def test_it_gives_up_soon_enough_for_lambdas_start_up() -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    assert ROLE.secret_access_key not in repr(ROLE)
+    assert ROLE.secret_key not in repr(ROLE)
     assert "token'" not in repr(ROLE)

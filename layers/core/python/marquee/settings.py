@@ -79,15 +79,15 @@ class StorageSettings(FromEnvironment):
 
 @dataclass(frozen=True)
 class CredentialSettings(FromEnvironment):
-    """Whom S3 takes the recommend function for."""
+    """Whom S3 takes the recommend function for; the fields are named as botocore's signers want them."""
 
-    access_key_id: str = setting(
+    access_key: str = setting(
         "AWS_ACCESS_KEY_ID", "set by Lambda itself: the function's role, with the next two", ""
     )
-    secret_access_key: str = setting(
+    secret_key: str = setting(
         "AWS_SECRET_ACCESS_KEY", "signs what the recommend function reads", "", secret=True
     )
-    session_token: str = setting("AWS_SESSION_TOKEN", "goes with the two before", "", secret=True)
+    token: str = setting("AWS_SESSION_TOKEN", "goes with the two before", "", secret=True)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class IngestSettings(FromEnvironment):
         "INGEST_BATCH_MESSAGES", "messages per commit, at most", 500_000, minimum=1, maximum=5_000_000
     )
     batch_bytes: int = setting(
-        "INGEST_BATCH_BYTES", "bytes of message values per commit, at most", 64_000_000, minimum=1_000
+        "INGEST_BATCH_BYTES", "bytes of message values per commit, at most", 32_000_000, minimum=1_000
     )
     topic_epoch: int = setting(
         "INGEST_TOPIC_EPOCH",
@@ -372,6 +372,49 @@ class RecommendSettings(FromEnvironment):
     )
     function_name: str = setting(
         "AWS_LAMBDA_FUNCTION_NAME", "set by Lambda itself: the model is then loaded at start-up", ""
+    )
+
+
+@dataclass(frozen=True)
+class RecentSettings(FromEnvironment):
+    """What users did since their model was trained: kept by ingest, folded in by the API."""
+
+    events: str = setting(
+        "RECENT_EVENTS",
+        "whether `GET /recommend/{user_id}` folds in what the user did since the model's data",
+        "on",
+        choices=("on", "off"),
+    )
+    shards: int = setting(
+        "RECENT_SHARDS",
+        "objects that users' newest events are spread over, by user id; odd numbers spread best",
+        255,
+        minimum=1,
+        maximum=99_999,
+    )
+    days: float = setting(
+        "RECENT_DAYS",
+        "days that newest events are kept; longer than any model serves without being trained anew",
+        7.0,
+        minimum=0.01,
+        maximum=30,
+    )
+    movies: int = setting(
+        "RECENT_MOVIES",
+        "movies of a user whose newest events are kept, at most",
+        64,
+        minimum=1,
+        maximum=500,
+    )
+    seconds: float = setting(
+        "RECENT_SECONDS",
+        "how long the API trusts what it read of newest events, in seconds",
+        5.0,
+        minimum=0,
+        maximum=3_600,
+    )
+    cache_bytes: int = setting(
+        "RECENT_CACHE_BYTES", "memory for newest events, in bytes", 64_000_000, minimum=1_000_000
     )
 
 

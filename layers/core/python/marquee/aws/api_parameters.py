@@ -20,10 +20,10 @@ MAX_USER_ID = 2**63 - 1
 MAX_BODY_BYTES = 100_000
 """The impression holds what the body said, and CloudWatch Logs takes events of 256 KB."""
 _MAX_RATING = 10
-_MAX_MINUTES = 100_000
+MAX_MINUTES = 100_000
 _RATING = Record({"movie_id": Text(), "rating": Number(0.5, _MAX_RATING)}, ("movie_id", "rating"))
 _WATCH = Record(
-    {"movie_id": Text(), "minutes": Number(0, _MAX_MINUTES), "share": Number(0, 1)},
+    {"movie_id": Text(), "minutes": Number(0, MAX_MINUTES), "share": Number(0, 1)},
     ("movie_id",),
     ("minutes", "share"),
 )
@@ -51,6 +51,7 @@ class Route:
     name : as impressions name it.
     in_path : the parameter in the path; None when there is none.
     place : where the other parameters are.
+    recorded : what no request gives, but an impression holds, since the list depended on it.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Route:
     in_path: Parameter | None
     place: Place
     parameters: tuple[Parameter, ...]
+    recorded: tuple[Parameter, ...] = ()
 
     def all(self) -> tuple[Parameter, ...]:
         """Every parameter."""
@@ -89,6 +91,19 @@ _SHAPING = (
         False,
     ),
 )
+_TOLD = (
+    Parameter(
+        "ratings",
+        Records(_RATING),
+        "ratings, the newest last, up to the model's rating scale, which /health names",
+    ),
+    Parameter(
+        "watches",
+        Records(_WATCH),
+        "movies watched, by minutes or by share of their length; of a movie of unknown "
+        "length any minutes are all of it",
+    ),
+)
 ROUTES: Mapping[str, Route] = MappingProxyType(
     {
         route.name: route
@@ -101,6 +116,7 @@ ROUTES: Mapping[str, Route] = MappingProxyType(
                 Parameter("user_id", Whole(1, MAX_USER_ID), "the user"),
                 "query",
                 (_K, *_FILTERS, *_SHAPING),
+                recorded=_TOLD,
             ),
             Route(
                 "fold_in",
@@ -109,22 +125,7 @@ ROUTES: Mapping[str, Route] = MappingProxyType(
                 "Movies for somebody the model has never seen, from what they rated and watched",
                 None,
                 "body",
-                (
-                    Parameter(
-                        "ratings",
-                        Records(_RATING),
-                        "ratings, the newest last, up to the model's rating scale, which /health names",
-                    ),
-                    Parameter(
-                        "watches",
-                        Records(_WATCH),
-                        "movies watched, by minutes or by share of their length; of a movie of unknown "
-                        "length any minutes are all of it",
-                    ),
-                    _K,
-                    *_FILTERS,
-                    *_SHAPING,
-                ),
+                (*_TOLD, _K, *_FILTERS, *_SHAPING),
             ),
             Route(
                 "similar",
@@ -143,6 +144,8 @@ ROUTES: Mapping[str, Route] = MappingProxyType(
 @dataclass(frozen=True)
 class Asked:
     """A list that was asked for. The fields are the parameters, each None or as its kind reads it.
+
+    ``ratings`` and ``watches`` are what a post tells; of a known user, what they did since the model's data.
 
     Raises
     ------
@@ -183,13 +186,21 @@ class Asked:
 
     @classmethod
     def of_json(cls, route: Route, given: Any) -> Self:
-        """From a body, or from what :meth:`given` said; names that the route does not know are refused."""
+        """From a body; names that the route does not know are refused."""
+        return cls._of(route.name, {one.name: one.kind for one in route.all()}, given)
+
+    @classmethod
+    def of_record(cls, route: Route, given: Any) -> Self:
+        """From what :meth:`given` said, in an impression."""
+        return cls._of(route.name, {one.name: one.kind for one in (*route.all(), *route.recorded)}, given)
+
+    @classmethod
+    def _of(cls, route: str, known: Mapping[str, Kind], given: Any) -> Self:
         if not isinstance(given, Mapping):
             raise refused("body", "a JSON object", given)
-        known = {one.name: one.kind for one in route.all()}
         for name in given.keys() - known.keys():
             raise InputError(name, f"{name[:40]!r} is no parameter: accepted are {', '.join(known)}")
-        return cls(route.name, **{name: known[name].of_json(name, value) for name, value in given.items()})
+        return cls(route, **{name: known[name].of_json(name, value) for name, value in given.items()})
 
     def given(self) -> dict[str, Any]:
         """What differs from the defaults, as JSON can hold it."""

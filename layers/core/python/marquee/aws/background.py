@@ -22,6 +22,14 @@ class Background:
         self._running: dict[Hashable, Future[Any]] = {}
         self._lock = threading.Lock()
 
+    def begin[T](self, key: Hashable, load: Callable[[], T]) -> Future[T]:
+        """Have it loaded, for who asks for its result while it runs."""
+        with self._lock:
+            future = self._running.get(key)
+            if future is None:
+                future = self._running[key] = self._pool.submit(self._run, key, load)
+            return future
+
     def result[T](self, key: Hashable, load: Callable[[], T], timeout_seconds: float) -> T:
         """What ``load`` returns.
 
@@ -30,10 +38,7 @@ class Background:
         StorageError : it took longer than ``timeout_seconds``.
         Exception : whatever ``load`` raised.
         """
-        with self._lock:
-            future = self._running.get(key)
-            if future is None:
-                future = self._running[key] = self._pool.submit(self._run, key, load)
+        future = self.begin(key, load)
         try:
             result: T = future.result(max(timeout_seconds, 0.0))
         except (TimeoutError, CancelledError) as error:

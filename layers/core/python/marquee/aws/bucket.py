@@ -11,6 +11,8 @@ from marquee.errors import StorageError
 
 _AT_ONCE = 1_000
 """Keys that one DeleteObjects takes."""
+_OVERTAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}
+"""How S3 says that an object is not, or is no longer, what a conditional write takes it to be."""
 
 
 class Bucket:
@@ -33,6 +35,38 @@ class Bucket:
             except self._s3.exceptions.NoSuchKey:
                 return None
             return body
+
+    def find(self, key: str) -> bytes | None:
+        """As :meth:`get`, for who may not list keys: of what is missing S3 then says that it is forbidden."""
+        with self._translated(key):
+            try:
+                body: bytes = self._s3.get_object(Bucket=self.name, Key=key)["Body"].read()
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "AccessDenied"):
+                    return None
+                raise
+            return body
+
+    def get_tagged(self, key: str) -> tuple[bytes, str] | None:
+        """The object's bytes, and the tag by which :meth:`put_if` tells that they still stand."""
+        with self._translated(key):
+            try:
+                found = self._s3.get_object(Bucket=self.name, Key=key)
+                return found["Body"].read(), found["ETag"]
+            except self._s3.exceptions.NoSuchKey:
+                return None
+
+    def put_if(self, key: str, payload: bytes, tag: str | None) -> bool:
+        """Write an object whose bytes still have ``tag``, or which is not there (None); whether it was so."""
+        condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
+        with self._translated(key):
+            try:
+                self._s3.put_object(Bucket=self.name, Key=key, Body=payload, **condition)
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") in _OVERTAKEN:
+                    return False
+                raise
+            return True
 
     def put(self, key: str, payload: bytes) -> None:
         """Write an object, whole."""

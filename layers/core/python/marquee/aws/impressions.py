@@ -30,6 +30,7 @@ def write_impression(
     items: Sequence[str],
     latency_ms: float,
     fallback_reason: str | None = None,
+    recent_reason: str | None = None,
     route: str = "recommend",
     parameters: Mapping[str, object] = _NONE,
     code_version: str = "unknown",
@@ -42,6 +43,8 @@ def write_impression(
     items : movie ids as answered, best first.
     latency_ms : from the event's arrival in the handler to the finished answer.
     fallback_reason : why the user's own row could not be had; None when it was, or there is none.
+    recent_reason : why what the user did since the model's data was not folded in; None when it was, when
+        there was nothing, or when that is switched off.
     route : what was asked for.
     parameters : what else of the request the list depends on, as JSON can hold it.
     code_version : commit that the function was deployed from.
@@ -63,12 +66,17 @@ def write_impression(
         "alias": provenance.alias,
         "code_version": code_version,
         "latency_ms": round(latency_ms, 3),
+        "recent_movies": provenance.recent_movies,
     }
     if fallback_reason is not None:
         properties["fallback_reason"] = fallback_reason
+    if recent_reason is not None:
+        properties["recent_reason"] = recent_reason
     outcome = {
         "Fallbacks": provenance.source == "fallback",
         "UnknownUsers": provenance.source == "cold_start",
+        "RecentFolded": bool(provenance.recent_movies),
+        "RecentUnread": recent_reason is not None,
     }
     _emit(namespace, invocation, outcome, latency_ms, properties)
 
@@ -111,7 +119,7 @@ def _emit(
     latency_ms: float,
     properties: Mapping[str, object],
 ) -> None:
-    counts = ("Errors", "ClientErrors", "Fallbacks", "UnknownUsers")
+    counts = ("Errors", "ClientErrors", "Fallbacks", "UnknownUsers", "RecentFolded", "RecentUnread")
     metrics: dict[str, tuple[float, str]] = {
         name: (int(outcome.get(name, False)), "Count") for name in counts
     }

@@ -1,7 +1,7 @@
 """One drain: from where the event tables say we stand to where the topic ends now, commit by commit.
 
-Three things go on at once: librdkafka fetches, the caller's thread takes messages over, and one worker thread
-parses and commits. Few chunks may wait for the worker, so memory is bounded whatever the backlog.
+Four things go on at once: librdkafka fetches, the caller's thread takes messages over, one thread parses and
+one commits. Few chunks may be between the second and the last, so memory is bounded whatever the backlog.
 """
 
 import time
@@ -17,8 +17,8 @@ from marquee.aws.lake_writer import Committed, LakeWriter
 from marquee.errors import InputError, StaleWriterError
 from marquee.settings import IngestSettings, KafkaSettings
 
-_AHEAD = 2
-"""Chunks that may wait for the worker."""
+_AHEAD = 5
+"""Chunks that may wait to be parsed and committed: about what is parsed while a batch is committed."""
 
 
 def drain(
@@ -105,20 +105,21 @@ def offsets_name(kafka: KafkaSettings, ingest: IngestSettings) -> str:
 
 
 def _write_all(chunks: Iterable[Chunk], writer: LakeWriter, checkpoint: Callable[[str], None]) -> None:
-    """Hand chunks to the worker in order; the first failure ends it, and is raised here."""
+    """Hand chunks on in order; the first failure ends it, and is raised here."""
     waiting: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="ingest") as worker:
+    with ThreadPoolExecutor(1, "commit") as committer, ThreadPoolExecutor(1, "parse") as parser:
         try:
             for chunk in chunks:
                 checkpoint("read")
-                waiting.append(worker.submit(writer.add, chunk))
+                waiting.append(committer.submit(writer.add, chunk, parser.submit(writer.parse, chunk)))
                 while len(waiting) > _AHEAD:
                     waiting.popleft().result()
-            waiting.append(worker.submit(writer.flush))
+            waiting.append(committer.submit(writer.flush))
             for future in waiting:
                 future.result()
         finally:
-            worker.shutdown(cancel_futures=True)
+            for threads in (committer, parser):
+                threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _report(

@@ -60,8 +60,14 @@ def run(
     metrics: Metrics,
     connection: Mapping[str, str] | None = None,
     checkpoint: Callable[[str], None] = lambda _: None,
+    follow: Callable[[], object] = lambda: None,
 ) -> DrainReport:
     """Drain what ``event`` asks for: its ``partitions``, as a worker, or else all, shared with workers.
+
+    Parameters
+    ----------
+    follow : called when all workers are done, whatever failed: what is to follow from what was committed. A
+        worker leaves it to who shares out, so that one of them does it.
 
     Raises
     ------
@@ -85,17 +91,20 @@ def run(
 
     if asked is not None:
         return drain_share(asked, metrics.share)
-    if ingest.workers == 1:
+    try:
+        if ingest.workers == 1:
 
-        def publish(report: DrainReport) -> None:
-            metrics.share(report)
-            metrics.whole(report)
+            def publish(report: DrainReport) -> None:
+                metrics.share(report)
+                metrics.whole(report)
 
-        return drain_share(None, publish)
-    backlog, told = backlogs(
-        kafka, ingest, lake, connection=connection, tell_lost=metrics.lost, checkpoint=checkpoint
-    )
-    return drain_together(backlog, ingest.workers, drain_share, invoke=invoke, metrics=metrics, told=told)
+            return drain_share(None, publish)
+        backlog, told = backlogs(
+            kafka, ingest, lake, connection=connection, tell_lost=metrics.lost, checkpoint=checkpoint
+        )
+        return drain_together(backlog, ingest.workers, drain_share, invoke=invoke, metrics=metrics, told=told)
+    finally:
+        follow()
 
 
 def partitions_of(event: object) -> list[int] | None:

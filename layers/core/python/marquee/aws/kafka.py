@@ -22,7 +22,7 @@ from marquee.settings import KafkaSettings
 _IDLE_SECONDS = 0.2
 _POLL_MESSAGES = 1_000
 CHUNK_MESSAGES = 65_536
-CHUNK_BYTES = 16_000_000
+CHUNK_BYTES = 8_000_000
 _QUEUE_KILOBYTES = 32_768
 _GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 # A message has neither only before it was produced.

@@ -7,6 +7,7 @@ say it already holds is then left out.
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -33,8 +34,14 @@ class Committed:
     next_offsets: dict[int, int] = field(default_factory=dict)
 
 
+Parsed = tuple[pa.Table, pa.Table]
+"""The events and the rejects of a chunk."""
+
+
 class LakeWriter:
-    """The one writer of a drain; used by one thread at a time. After an error it writes nothing any more.
+    """The one writer of a drain. After an error it writes nothing any more.
+
+    Chunks are taken in order, by one thread at a time; :meth:`parse` may go on in another meanwhile.
 
     Parameters
     ----------
@@ -58,7 +65,7 @@ class LakeWriter:
         self._quarantine = quarantine
         self._standing: dict[int, int | None] = {}
         self._reached: dict[int, int] = {}
-        self._parsed: list[tuple[pa.Table, pa.Table]] = []
+        self._parsed: list[Parsed] = []
         self._messages = self._bytes = 0
         self._failed = False
 
@@ -66,8 +73,16 @@ class LakeWriter:
         """Where events stands in the partitions that this drain is going to move; None is nowhere yet."""
         self._standing.update(standing)
 
-    def add(self, chunk: Chunk) -> None:
-        """Parse ``chunk``; commit first what no longer fits into one batch with it.
+    def parse(self, chunk: Chunk) -> Parsed:
+        """For :meth:`add`, ahead of it."""
+        return parse(chunk.values, chunk.partitions, chunk.offsets, self._settings.rating_scale)
+
+    def add(self, chunk: Chunk, parsed: Future[Parsed] | None = None) -> None:
+        """Take ``chunk``; commit first what no longer fits into one batch with it.
+
+        Parameters
+        ----------
+        parsed : where another thread parses it; without, it is parsed here.
 
         Raises
         ------
@@ -79,7 +94,7 @@ class LakeWriter:
         full = self._messages + len(chunk) > self._settings.batch_messages
         if full or self._bytes + chunk.values.nbytes > self._settings.batch_bytes:
             self._commit()
-        self._parsed.append(parse(chunk.values, chunk.partitions, chunk.offsets, self._settings.rating_scale))
+        self._parsed.append(self.parse(chunk) if parsed is None else parsed.result())
         self._messages += len(chunk)
         self._bytes += chunk.values.nbytes
         self._reached.update(chunk.next_offsets)

@@ -66,8 +66,7 @@ def make_list(reader: ModelReader, model: Model, asked: Asked, wait: Wait) -> Li
 
 def make_fallback(model: Model, asked: Asked) -> Listed:
     """The list of when the user's own row could not be had."""
-    told = _rows_of(model, [str(one["movie_id"]) for one in (*asked.ratings, *asked.watches)])
-    return _ready(model, asked, told, "fallback")
+    return _ready(model, asked, _told(model, asked), "fallback")
 
 
 def row_of(model: Model, movie_id: str) -> int:
@@ -99,31 +98,39 @@ def _recommended(reader: ModelReader, model: Model, asked: Asked, wait: Wait) ->
         user = reader.user(model, asked.user_id or 0, wait())
     except (StorageError, CorruptObjectError) as error:
         return replace(make_fallback(model, asked), reason=str(error))
+    newer = bool(asked.ratings or asked.watches)
     if user is None:
-        return _ready(model, asked, _NO_ROWS, "cold_start")
-    if not asked.explain:
+        return (
+            _folded_in(reader, model, asked, wait) if newer else _ready(model, asked, _NO_ROWS, "cold_start")
+        )
+    if not newer and not asked.explain:
         return _ranked(model, asked, user.factors, user.seen)
+    return _refolded(reader, model, asked, user, wait)
+
+
+def _refolded(reader: ModelReader, model: Model, asked: Asked, user: User, wait: Wait) -> Listed:
+    """The list of the user's row folded in anew: from what the model stores of them, and what is told."""
+    newer = bool(asked.ratings or asked.watches)
+    seen = np.concatenate([user.seen, _told(model, asked)]) if newer else user.seen
     try:
         fold_in = reader.fold_in(model, wait())
     except (StorageError, CorruptObjectError) as error:  # a list without reasons beats a list of everybody's
-        return replace(_ranked(model, asked, user.factors, user.seen), reason=str(error))
+        return replace(_ranked(model, asked, user.factors, seen), reason=str(error))
     if fold_in is None or user.marks is None:
-        return replace(_ranked(model, asked, user.factors, user.seen), reason=NO_FOLD_IN)
-    return _explained(model, asked, fold_in, user, user.marks)
-
-
-def _explained(model: Model, asked: Asked, fold_in: FoldIn, user: User, marks: NDArray[np.int16]) -> Listed:
-    folded = fold_in(History.stored(user.seen, marks))
+        return replace(_ranked(model, asked, user.factors, seen), reason=NO_FOLD_IN)
+    history = History.stored(user.seen, user.marks)
+    folded = fold_in(history.updated(_history(model, asked, fold_in)) if newer else history)
     if not len(folded.evidence):
-        return _ranked(model, asked, user.factors, user.seen)
-    return _with_reasons(fold_in, folded, _ranked(model, asked, folded.row, user.seen))
+        return _ranked(model, asked, user.factors, seen)
+    listed = _ranked(model, asked, folded.row, seen)
+    return _with_reasons(fold_in, folded, listed) if asked.explain else listed
 
 
 def _folded_in(reader: ModelReader, model: Model, asked: Asked, wait: Wait) -> Listed:
     _check_scale(model, asked)
     ids = [str(one["movie_id"]) for one in (*asked.ratings, *asked.watches)]
     unknown = tuple(dict.fromkeys(movie_id for movie_id in ids if movie_id not in model.items.rows))
-    told = _rows_of(model, ids)
+    told = _told(model, asked)
     reason = NO_FOLD_IN
     fold_in = None
     try:
@@ -153,6 +160,11 @@ def _history(model: Model, asked: Asked, fold_in: FoldIn) -> History:
         [rating for _, rating in rated] + [np.nan] * len(watched),
         [0.0] * len(rated) + shares,
     )
+
+
+def _told(model: Model, asked: Asked) -> NDArray[np.int32]:
+    """Rows of the movies that were told of."""
+    return _rows_of(model, [str(one["movie_id"]) for one in (*asked.ratings, *asked.watches)])
 
 
 def _check_scale(model: Model, asked: Asked) -> None:

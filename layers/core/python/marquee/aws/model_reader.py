@@ -184,6 +184,14 @@ class ModelReader:
                 return held
             raise NoModelError(f"no model can be served: {error}") from error
 
+    def begin_user(self, model: Model, user_id: int) -> None:
+        """Have the user's shard read, if it is not held, while the caller waits for something else."""
+        manifest = model.manifest
+        key = (manifest.model_id, layout.shard_of(user_id, manifest.user_shards))
+        name = layout.shard_key(key[1])
+        if self._shards.get(key) is None and name in manifest.files:
+            self._background.begin(key, lambda: self._read_shard(manifest, key, name))
+
     def user(self, model: Model, user_id: int, wait_seconds: float) -> User | None:
         """The user's row, by one GET of its shard unless that is held; None when the model has no such user.
 

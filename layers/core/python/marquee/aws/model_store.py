@@ -6,6 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from marquee.aws.bucket import Bucket
 from marquee.aws.model_reader import LATEST_KEY, MANIFEST, MODELS, model_key
+from marquee.aws.recent_keys import model_ids
 from marquee.errors import ModelNotFoundError
 from marquee.factors.manifest import FileEntry, Manifest, file_entry, model_id_of
 
@@ -106,7 +107,7 @@ class ModelStore:
 
     def list_models(self) -> list[Manifest]:
         """Manifests of all models, newest first."""
-        ids = self._bucket.folders(f"{MODELS}/")
+        ids = model_ids(self._bucket.folders(f"{MODELS}/"))
         with ThreadPoolExecutor(_UPLOADS) as pool:
             payloads = pool.map(self._bucket.get, (model_key(model_id, MANIFEST) for model_id in ids))
             found = [Manifest.from_json(payload) for payload in payloads if payload is not None]

@@ -186,6 +186,11 @@ def _schemas() -> dict[str, Any]:
             "source": {"enum": _SOURCES},
             "fallback": {"type": "boolean"},
             "forced": {"type": "boolean", "description": "whether the model was released past the gate"},
+            "recent_movies": {
+                "type": ["integer", "null"],
+                "description": "movies that the user rated or watched since the model's data, and that were "
+                "folded in; null when that could not be done, or is switched off",
+            },
         }
     )
     common = {"items": {"type": "array", "items": explained}, "provenance": provenance}

@@ -65,7 +65,8 @@ def alias_of(function_arn: str) -> str | None:
 class Provenance:
     """What made one answer; ``source`` says whether the model ranked it, or one of the ready lists.
 
-    ``forced`` says that the gate had refused the model when the version was published.
+    ``forced`` says that the gate had refused the model when the version was published; ``recent_movies``, how
+    many movies were folded in that the user met since the model's data, None when that could not be done.
     """
 
     request_id: str
@@ -75,9 +76,18 @@ class Provenance:
     alias: str | None
     source: Source
     forced: bool = False
+    recent_movies: int | None = 0
 
     @classmethod
-    def of(cls, invocation: Invocation, manifest: Manifest, source: Source, *, forced: bool = False) -> Self:
+    def of(
+        cls,
+        invocation: Invocation,
+        manifest: Manifest,
+        source: Source,
+        *,
+        forced: bool = False,
+        recent_movies: int | None = 0,
+    ) -> Self:
         """Put the invocation and the model together."""
         return cls(
             request_id=invocation.request_id,
@@ -87,6 +97,7 @@ class Provenance:
             alias=invocation.alias,
             source=source,
             forced=forced,
+            recent_movies=recent_movies,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from marquee.aws.lists import Listed, make_list, row_of
 from marquee.aws.model_reader import Model, ModelReader
 from marquee.aws.openapi import document
 from marquee.aws.provenance import Invocation, Provenance
+from marquee.aws.recent_asked import OFF, with_recent
+from marquee.aws.recent_reader import RecentReader
 from marquee.errors import InputError, NoModelError, UnknownMovieError
 
 _SHARE_OF_DEADLINE = 0.6
@@ -52,6 +54,7 @@ class RecommendApi:
     namespace : CloudWatch namespace of the metrics.
     code_version : commit that the function was deployed from.
     forced : whether this version was released past the gate.
+    recent : what users did since the models' data; None when it is switched off.
     """
 
     def __init__(
@@ -62,8 +65,10 @@ class RecommendApi:
         namespace: str,
         code_version: str = "unknown",
         forced: bool = False,
+        recent: RecentReader | None = None,
     ) -> None:
         self._reader = reader
+        self._recent = recent
         self._wait_seconds = deadline_ms / 1_000 * _SHARE_OF_DEADLINE
         self._namespace = namespace
         self._code_version = code_version
@@ -97,11 +102,18 @@ class RecommendApi:
         return self._answer(event, context, self._openapi)
 
     def _list(self, route: Route, event: Event, invocation: Invocation, started: float) -> HttpResponse:
+        def wait() -> float:
+            return self._wait_seconds - _since(started)
+
         asked = asked_of(event, route)
         model = self._model(started)
-        listed = make_list(self._reader, model, asked, lambda: self._wait_seconds - _since(started))
+        recent = with_recent(self._reader, self._recent, model, asked, wait)
+        asked = recent.asked
+        listed = make_list(self._reader, model, asked, wait)
         ids = [model.items.ids[row] for row in listed.rows.tolist()]
-        provenance = Provenance.of(invocation, model.manifest, listed.source, forced=self._forced)
+        provenance = Provenance.of(
+            invocation, model.manifest, listed.source, forced=self._forced, recent_movies=recent.movies
+        )
         headers = {**_NOT_CACHED, **provenance.headers()}
         if wants_json(event):
             body = {**_heading(model, asked, listed), "items": _described(model, asked, listed)}
@@ -121,6 +133,7 @@ class RecommendApi:
             items=ids,
             latency_ms=_since(started) * 1_000,
             fallback_reason=listed.reason,
+            recent_reason=None if recent.reason == OFF else recent.reason,
             route=route.name,
             parameters={name: value for name, value in asked.given().items() if name not in _COLUMNS},
             code_version=self._code_version,

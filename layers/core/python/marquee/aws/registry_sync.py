@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from marquee.aws.bucket import Bucket
+from marquee.aws.recent_keys import model_ids
 from marquee.aws.registry import Registry, Tracking
 from marquee.aws.registry_record import read_record
 from marquee.errors import CorruptObjectError, InputError, ModelNotFoundError, RegistryError
@@ -60,7 +61,7 @@ def sync(
     asked = event.get("model_id")
     if asked is not None and not _exists(bucket, asked):
         raise InputError("model_id", f"there is no model {asked!r} in s3://{bucket.name}/models/")
-    known = [asked] if asked else bucket.folders("models/")
+    known = [asked] if asked else model_ids(bucket.folders("models/"))
     try:
         tracking = connect()
         registry = Registry(tracking)

@@ -1,18 +1,20 @@
 """Objects of one bucket, read by a function that answers within a deadline.
 
-With the standard library alone: to import botocore and make a client of it takes about as long as all else
-that the recommend function does before its first answer.
+It takes botocore's signer and its HTTP session without its client: to make a client reads and compiles the
+description of all that S3 can do, which takes longer than the rest of a cold start.
 """
 
-import http.client
 import random
 import re
-import socket
 import time
-from datetime import UTC, datetime
-from urllib.parse import quote, urlsplit
+from http import HTTPStatus
+from urllib.parse import quote
 
-from marquee.aws.signing import signed_headers
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.exceptions import BotoCoreError, IncompleteReadError
+from botocore.httpsession import URLLib3Session
+
 from marquee.errors import StorageError
 from marquee.settings import CredentialSettings, StorageSettings
 
@@ -23,24 +25,18 @@ PAUSE_SECONDS = 0.1
 """The timeouts bound how long a dead connection holds up a worker thread; how long a request waits is its
 handler's decision."""
 _CONNECTIONS = 8
-"""That are kept for later, at most."""
-_TOO_MANY = 429
-_SERVER_ERROR = 500
 
 
 class S3Reader:
     """Reads whole objects. Threads may share it; nothing is sent before the first read."""
 
     def __init__(self, storage: StorageSettings, credentials: CredentialSettings) -> None:
-        self._idle: list[http.client.HTTPConnection] = []  # list.pop and list.append are atomic
         self._bucket = storage.bucket
-        self._region = storage.region
-        self._credentials = credentials
-        self._secure, self._host, self._prefix = address(storage)
-
-    def __del__(self) -> None:
-        for connection in self._idle:
-            connection.close()
+        self._url = address(storage)
+        self._signer = S3SigV4Auth(credentials, "s3", storage.region)
+        self._session = URLLib3Session(
+            timeout=(CONNECT_SECONDS, READ_SECONDS), max_pool_connections=_CONNECTIONS
+        )
 
     def get(self, key: str) -> bytes | None:
         """The object's bytes; None when there is none.
@@ -49,71 +45,52 @@ class S3Reader:
         ------
         StorageError : S3 refused or failed, the second time too where that may help.
         """
-        path = f"{self._prefix}/{quote(key, safe='/~')}"
+        return self._get(key, ("NoSuchKey",))
+
+    def find(self, key: str) -> bytes | None:
+        """As :meth:`get`, for who may not list keys: of what is missing S3 then says that it is forbidden."""
+        return self._get(key, ("NoSuchKey", "AccessDenied"))
+
+    def _get(self, key: str, missing: tuple[str, ...]) -> bytes | None:
         failure = ""
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(random.uniform(0, PAUSE_SECONDS))
             try:
-                status, body = self._ask(path)
-            except (OSError, http.client.HTTPException) as error:
-                failure = f"{type(error).__name__}: {error}"
+                status, body = self._ask(key)
+            except BotoCoreError as error:
+                failure = str(error)
                 continue
-            if status == http.client.OK:
+            if status == HTTPStatus.OK:
                 return body
             code = _code(body)
-            if code == "NoSuchKey":
+            if code in missing:
                 return None
             failure = f"S3 answered {status} {code}"
-            if status < _SERVER_ERROR and status != _TOO_MANY:
+            if status < HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.TOO_MANY_REQUESTS:
                 break
         raise StorageError(f"s3://{self._bucket}/{key}: {failure}")
 
-    def _ask(self, path: str) -> tuple[int, bytes]:
-        if self._idle:
-            try:
-                return self._exchange(self._idle.pop(), path)
-            except (ConnectionError, http.client.HTTPException, IndexError):
-                pass  # closed by S3 while it was idle, or taken by another thread
-        return self._exchange(self._connect(), path)
-
-    def _connect(self) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = kind(self._host, timeout=CONNECT_SECONDS)
-        connection.connect()
-        connection.sock.settimeout(READ_SECONDS)
-        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        return connection
-
-    def _exchange(self, connection: http.client.HTTPConnection, path: str) -> tuple[int, bytes]:
-        headers = signed_headers(self._host, path, self._region, self._credentials, datetime.now(UTC))
-        try:
-            connection.request("GET", path, headers=headers)
-            answer = connection.getresponse()
-            status, body = answer.status, answer.read()
-        except BaseException:
-            connection.close()
-            raise
-        if answer.will_close or len(self._idle) >= _CONNECTIONS:
-            connection.close()
-        else:
-            self._idle.append(connection)
-        return status, body
+    def _ask(self, key: str) -> tuple[int, bytes]:
+        request = AWSRequest("GET", f"{self._url}/{quote(key, safe='/~')}")
+        self._signer.add_auth(request)
+        answer = self._session.send(request.prepare())
+        sent = int(answer.headers.get("Content-Length", len(answer.content)))
+        if sent != len(answer.content):  # which the session leaves to its caller to notice
+            raise IncompleteReadError(actual_bytes=len(answer.content), expected_bytes=sent)
+        return answer.status_code, answer.content
 
 
-def address(storage: StorageSettings) -> tuple[bool, str, str]:
-    """Whether the bucket is reached through TLS, at which host, and what its keys' paths begin with.
+def address(storage: StorageSettings) -> str:
+    """The bucket's URL, without a slash at its end.
 
     A certificate of ``*.s3.<region>.amazonaws.com`` does not hold for a bucket whose name has a dot.
     """
     if storage.endpoint_url:
-        parts = urlsplit(storage.endpoint_url)
-        return parts.scheme == "https", parts.netloc, f"{parts.path.rstrip('/')}/{storage.bucket}"
+        return f"{storage.endpoint_url.rstrip('/')}/{storage.bucket}"
     domain = "amazonaws.com.cn" if storage.region.startswith("cn-") else "amazonaws.com"
     host = f"s3.{storage.region}.{domain}"
-    if "." in storage.bucket:
-        return True, host, f"/{storage.bucket}"
-    return True, f"{storage.bucket}.{host}", ""
+    return f"https://{host}/{storage.bucket}" if "." in storage.bucket else f"https://{storage.bucket}.{host}"
 
 
 def _code(body: bytes) -> str:
