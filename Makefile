@@ -105,8 +105,8 @@ bench-train: $(STAMP)/bench  ## our models beside Surprise, implicit, EASE^R (DA
 bench-ingest: setup $(STAMP)/bench  ## the drain beside a bare consumer and the seed's way, on Apache Kafka
 	@$(BIN)/python -m tests.benchmarks.ingest
 
-bench-serve: setup $(STAMP)/bench  ## the recommend function beside implicit and the seed's way; shards, cold starts, the API
-	@PYTHONPATH=infra/emulator/plugin $(BIN)/python -m tests.benchmarks.serve
+bench-serve: setup $(STAMP)/bench  ## serving beside implicit and the seed's way (ONLY="handler cold shards live")
+	@PYTHONPATH=infra/emulator/plugin $(BIN)/python -m tests.benchmarks.serve $(foreach part,$(ONLY),--only $(part))
 
 clean: down  ## remove everything `make` made
 	rm -rf .venv build functions/*/.chalice/config.json functions/*/.chalice/deployed functions/*/.chalice/deployments

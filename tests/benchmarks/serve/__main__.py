@@ -78,9 +78,9 @@ def main(
     }
     for part in (part for part in Part if part in (only or Part)):
         report[part.value] = run[part](rounds, quick)
-    report["dollars"] = figures.dollars(report)
-    report["goals"] = figures.goals(report)
-    write(report, output)
+        report["dollars"] = figures.dollars(report)
+        report["goals"] = figures.goals(report)
+        write(report, output)  # what was measured stays, should a later part fail
     for goal in report["goals"]:
         print(
             f"{'held  ' if goal['held'] else 'MISSED'}  {goal['name']}: {goal['value']:.4g} ({goal['goal']})"

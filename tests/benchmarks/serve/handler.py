@@ -11,7 +11,7 @@ train the model.
 - ``scoring``: our ranking alone, first 20 of all that the user has not seen, in the way that a model of these
   factors would be served;
 - ``handler, text`` and ``handler, JSON``: the app of ``functions/recommend`` through Chalice, as Lambda calls
-  it, the user's shard warm, the impression written;
+  it, the user's shard warm, nothing done by them since the model was trained, the impression written;
 - ``implicit``: its ``recommend()`` for one user, from the same factors, without what the user has seen;
 - ``seed``: the seed system's way: Surprise's ``predict()`` for each movie not seen, then a sort, behind a
   route of Flask's, through its test client.
@@ -34,6 +34,7 @@ import numpy as np
 
 from infra.paths import FUNCTIONS
 from marquee.aws.model_reader import Model, ModelReader
+from marquee.aws.recent_reader import RecentReader
 from marquee.aws.recommend_api import RecommendApi
 from marquee.factors.model import Factors
 from marquee.factors.model_files import stored_order
@@ -78,7 +79,7 @@ def measured(kind: str, items: int, rounds: int, users: int, *, seed: bool) -> d
     )
     reader = ModelReader(store)
     model = reader.model(60.0, 60.0)
-    contestants = _ours(reader, model) | _implicit(model, reader)
+    contestants = _ours(reader, model, RecentReader(store)) | _implicit(model, reader)
     if seed and items <= SEED_ITEMS:
         contestants |= _seed(model)
     # Lambda reads a function's output from a pipe; writing it out is part of the work.
@@ -87,11 +88,11 @@ def measured(kind: str, items: int, rounds: int, users: int, *, seed: bool) -> d
     return {"items": items, "factors": kind, "top_k": top_k, "seconds": seconds}
 
 
-def _ours(reader: ModelReader, model: Model) -> _Contestants:
+def _ours(reader: ModelReader, model: Model, recent: RecentReader) -> _Contestants:
     user = reader.user(model, USER, 60.0)
     if user is None:
         raise AssertionError("the benchmark's user is not in its model")
-    app = chalice_app(RecommendApi(reader, deadline_ms=60_000, namespace="Benchmark"))
+    app = chalice_app(RecommendApi(reader, deadline_ms=60_000, namespace="Benchmark", recent=recent))
     context = FakeContext()
     text, as_json = request(USER, k=K), request(USER, k=K, accept="application/json")
     items = model.item_factors

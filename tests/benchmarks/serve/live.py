@@ -30,6 +30,7 @@ from infra.deploy import api, resources
 from infra.load import Offer, Outcome
 from infra.paths import BUILD
 from infra.stack import Stack
+from marquee.errors import StackError
 from marquee.scoring.choose import measured_top_k
 from marquee.settings import KafkaSettings, RecommendSettings, StackSettings, StorageSettings
 from tests.benchmarks.serve.configured import MEGABYTES
@@ -175,7 +176,10 @@ def _asking(url: str, users: Sequence[int]) -> Asking:
         report, whole = load.offer(url, users, offered, deadline_ms=DEADLINE_MS, progress=keep)
         if not whole:
             raise KeyboardInterrupt
+        if report.statuses.get(0) == report.requests:
+            raise StackError(f"nothing answered at {url}")
         found = {name: value for name, value in asdict(report).items() if name not in ("split", "statuses")}
+        _say(f"{report.within_deadline:.3%} in time, p99 {report.p99_ms:.0f} ms, {report.statuses}")
         return {
             "rps": rps,
             "seconds": requests / rps,
