@@ -54,6 +54,8 @@ def command(
     settings = {
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
+        # An ALS model's lineage is read back by recursion, which has overflowed the usual 1 MB of stack.
+        "spark.driver.extraJavaOptions": "-Xss4m",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "WARN",

@@ -76,7 +76,7 @@ def test_a_user_is_forgotten_and_the_files_go_with_the_dataset_that_names_them(
     answer = run("forget", "1", "--yes", "--json")
     assert answer.exit_code == 0, answer.output
     told = json.loads(answer.stdout)
-    assert told["removed"] == {"events": 4, "quarantined": 0, "impressions": 0}
+    assert told["removed"] == {"events": 4, "quarantined": 0, "impressions": 0, "recent_movies": 0}
     assert [one["dataset_id"] for one in told["datasets"]] == [before["dataset_id"]]
     after = freeze(lake, bucket, TOPIC, 10, NOW)
     assert after["counts"]["users"] == before["counts"]["users"] - 1
@@ -97,7 +97,7 @@ def test_a_user_is_forgotten_and_the_files_go_with_the_dataset_that_names_them(
     for entry in before["files"]:
         assert (bucket.get(entry["key"]) is None) == (entry["key"] not in left)
     again = json.loads(run("forget", "1", "--yes", "--json").stdout)
-    assert (again["removed"], again["datasets"]) == ({"events": 0, "quarantined": 0, "impressions": 0}, [])
+    assert not any(again["removed"].values()) and again["datasets"] == []
 
 
 def test_the_scheduled_function_keeps_up_the_lake(

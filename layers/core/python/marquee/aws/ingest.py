@@ -17,7 +17,7 @@ from marquee.aws.lake_writer import Committed, LakeWriter
 from marquee.errors import InputError, StaleWriterError
 from marquee.settings import IngestSettings, KafkaSettings
 
-_AHEAD = 5
+_AHEAD = 3
 """Chunks that may wait to be parsed and committed: about what is parsed while a batch is committed."""
 
 
