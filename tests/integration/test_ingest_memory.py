@@ -26,9 +26,9 @@ ALLOWED_BYTES = 1_000 * MEGABYTE
 SMALL = IngestSettings(max_seconds=250, batch_messages=50_000, batch_bytes=4 * MEGABYTE)
 SMALL_QUEUE = {"queued.max.messages.kbytes": "4096", "fetch.max.bytes": "4000000"}
 """What librdkafka holds ahead is small as well."""
-SHORT = {"megabytes": 320 * MEGABYTE, "ordinary lines": 160 * MEGABYTE}
+SHORT = {"megabytes": 320 * MEGABYTE, "ordinary lines": 480 * MEGABYTE}
 ALLOWED_GROWTH = 80 * MEGABYTE
-"""Of the peak, from a tenth of the backlog to all of it. Who held it all would grow by 144 MB at least."""
+"""Of the peak, from a tenth of the backlog to all of it. Who held it all would grow by 288 MB at least."""
 
 
 def values(kind: str) -> Iterator[bytes]:
