@@ -303,7 +303,8 @@ def test_no_jvm_outlives_the_command(running_stack: RunningStack, tastes: str, h
     )
     try:
         started = psutil.Process(process.pid)
-        wait_for(lambda: any("java" in child.name() for child in started.children(recursive=True)))
+        # Not the JVM that says its version, and not the one that makes up the command line.
+        wait_for(lambda: any(is_job(child) for child in started.children(recursive=True)))
         family = started.children(recursive=True)
         process.send_signal(how)
         process.wait(60)
@@ -311,6 +312,14 @@ def test_no_jvm_outlives_the_command(running_stack: RunningStack, tastes: str, h
     finally:
         process.kill()
         process.wait()
+
+
+def is_job(process: psutil.Process) -> bool:
+    try:
+        words = process.cmdline() if process.name() == "java" else []
+    except psutil.NoSuchProcess:
+        return False
+    return any("SparkSubmit" in word for word in words) and "org.apache.spark.launcher.Main" not in words
 
 
 def wait_for(condition: Any) -> None:
