@@ -10,14 +10,15 @@ BUCKET = "marquee"
 
 
 class ObjectServer:
-    """Objects by key; ``faults`` are given out first, one a request: a status, or ``"cut"`` or ``"close"``.
+    """Objects by key; ``faults`` are given out first, one a request: a status, with S3's code or
+    without, or ``"cut"`` or ``"close"``.
 
     ``cut`` sends half of the body, ``close`` answers and closes the connection without saying so.
     """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
-        self.faults: list[int | str] = []
+        self.faults: list[int | str | tuple[int, str]] = []
         self.asked: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.connections = 0
@@ -42,8 +43,9 @@ def object_server() -> Iterator[ObjectServer]:
             state.headers.append(dict(self.headers.items()))
             fault = state.faults.pop(0) if state.faults else None
             found = state.objects.get(key)
-            if isinstance(fault, int):
-                self._answer(fault, b"<Error><Code>Told</Code></Error>")
+            if isinstance(fault, int | tuple):
+                status, code = fault if isinstance(fault, tuple) else (fault, "Told")
+                self._answer(status, f"<Error><Code>{code}</Code></Error>".encode())
             elif found is None:
                 self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
             else:

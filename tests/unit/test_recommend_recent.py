@@ -9,7 +9,6 @@ from typing import Any
 import boto3
 import numpy as np
 import pytest
-from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
@@ -22,11 +21,14 @@ from marquee.aws.recent_asked import with_recent
 from marquee.aws.recent_keys import PREFIX, STATE_KEY, State
 from marquee.aws.recent_reader import RecentReader
 from marquee.aws.recommend_api import RecommendApi
+from marquee.aws.s3_reader import S3Reader
 from marquee.errors import CorruptObjectError, InputError, StorageError
 from marquee.events.impressions import parse
 from marquee.events.recent import Recent
+from marquee.settings import CredentialSettings, StorageSettings
 from tests.unit.api_answers import FACTORS, ID, ITEMS, answer_of, fold_in_fails, lines, recommend, rows_of
 from tests.unit.impression_lines import events
+from tests.unit.object_server import BUCKET, ObjectServer, object_server
 from tests.unit.recent_fakes import STATE, recent, recent_objects
 from tests.unit.recommend_fakes import (
     FakeContext,
@@ -371,42 +373,46 @@ def test_a_viewing_that_began_before_the_models_data_counts_as_one() -> None:
     assert with_recent(reader, RecentReader(store), newer, found.asked, lambda: 60.0).movies == 0
 
 
+def reading(server: ObjectServer) -> RecentReader:
+    storage = StorageSettings(bucket=BUCKET, endpoint_url=server.url)
+    return RecentReader(S3Reader(storage, CredentialSettings("id", "secret")))
+
+
 class TestOnS3:
     """What S3 says of an object that is not there depends on whether one may list."""
 
-    @pytest.mark.parametrize("code", ["AccessDenied", "NoSuchKey"])
-    def test_missing_and_forbidden_are_none_here(self, code: str) -> None:
-        class S3:
-            def get_object(self, **_: object) -> None:
-                raise ClientError({"Error": {"Code": code}}, "GetObject")
+    @pytest.mark.parametrize("fault", [(403, "AccessDenied"), (404, "NoSuchKey")])
+    def test_missing_and_forbidden_are_none_here(self, fault: tuple[int, str]) -> None:
+        with object_server() as server:
+            server.faults = [fault]
+            assert reading(server).since(3, USER, 60.0) == ()
 
-        assert RecentReader(Bucket(S3(), "films")).since(3, USER, 60.0) == ()
-
-    @pytest.mark.parametrize("code", ["SlowDown", "NoSuchBucket", "ExpiredToken"])
-    def test_anything_else_is_an_error(self, code: str) -> None:
-        class S3:
-            def get_object(self, **_: object) -> None:
-                raise ClientError({"Error": {"Code": code}}, "GetObject")
-
-        with pytest.raises(StorageError, match=code):
-            RecentReader(Bucket(S3(), "films")).since(3, USER, 60.0)
+    @pytest.mark.parametrize("fault", [(503, "SlowDown"), (404, "NoSuchBucket"), (400, "ExpiredToken")])
+    def test_anything_else_is_an_error(self, fault: tuple[int, str]) -> None:
+        with object_server() as server:
+            server.faults = [fault, fault]
+            with pytest.raises(StorageError, match=fault[1]):
+                reading(server).since(3, USER, 60.0)
 
     def test_what_ingest_writes_is_read(self) -> None:
         with mock_aws():
             s3 = boto3.client("s3", region_name="us-east-1")
             s3.create_bucket(Bucket="films")
             bucket = Bucket(s3, "films")
-            assert bucket.get_tagged("k") is None and bucket.find("k") is None
+            assert bucket.get_tagged("k") is None and bucket.get("k") is None
             assert bucket.put_if("k", b"1", None)
             assert not bucket.put_if("k", b"2", None)
             first = bucket.get_tagged("k")
             assert first is not None and bucket.put_if("k", b"2", first[1])
             assert not bucket.put_if("k", b"3", first[1])
             assert not bucket.put_if("gone", b"3", first[1])
-            assert (bucket.find("k"), bucket.get("k")) == (b"2", b"2")
-            for key, payload in recent_objects({USER: [recent("movie+30", 9)]}).items():
-                assert bucket.put_if(key, payload, None)
-            (one,) = RecentReader(bucket).since(3, USER, 60.0)
+            assert bucket.get("k") == b"2"
+            written = recent_objects({USER: [recent("movie+30", 9)]})
+            assert all(bucket.put_if(key, payload, None) for key, payload in written.items())
+            standing = {key: bucket.get(key) for key in written}
+        with object_server() as server:
+            server.objects = {key: payload for key, payload in standing.items() if payload is not None}
+            (one,) = reading(server).since(3, USER, 60.0)
             assert one == recent("movie+30", 9)
 
 

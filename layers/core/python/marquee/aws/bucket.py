@@ -36,17 +36,6 @@ class Bucket:
                 return None
             return body
 
-    def find(self, key: str) -> bytes | None:
-        """As :meth:`get`, for who may not list keys: of what is missing S3 then says that it is forbidden."""
-        with self._translated(key):
-            try:
-                body: bytes = self._s3.get_object(Bucket=self.name, Key=key)["Body"].read()
-            except ClientError as error:
-                if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "AccessDenied"):
-                    return None
-                raise
-            return body
-
     def get_tagged(self, key: str) -> tuple[bytes, str] | None:
         """The object's bytes, and the tag by which :meth:`put_if` tells that they still stand."""
         with self._translated(key):

@@ -14,7 +14,7 @@ _EMPTY = Shard()
 
 
 class Objects(Protocol):
-    """Where the objects stand: :class:`~marquee.aws.bucket.Bucket`, or a dictionary in tests."""
+    """Where the objects stand: :class:`~marquee.aws.s3_reader.S3Reader`, or a dictionary in tests."""
 
     def find(self, key: str) -> bytes | None:
         """The object's bytes; None when there is none. Raises StorageError when the store fails."""
